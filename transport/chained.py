@@ -2,12 +2,14 @@
 
 A message's digest covers its tag and its buffers; the chain of one direction covers the digests in their
 order, under a key of the two ends. Whoever lacks that key can test no guess of the messages against a chain.
-BLAKE3 is several times faster than SHA-256 and BLAKE2b on processors without instructions for SHA.
+BLAKE3 is several times faster than SHA-256 and BLAKE2b on processors without instructions for SHA. A thread
+of its own digests long messages, beside the run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from blake3 import blake3
@@ -15,26 +17,36 @@ from blake3 import blake3
 from onnxpuma.transport.link import Buffer, Link, Tag, Traffic, as_bytes
 
 CHAIN_BYTES = 32
+LONG = 1 << 16  # bytes of a message from which handing it to the thread costs less than its digest
+_THREAD = ThreadPoolExecutor(1, "onnxpuma-digests")
 
 
 @dataclass
 class Passed:
     """What passed from one party to another: the digest of each message, in order."""
 
-    digests: list[bytes] = field(default_factory=list, repr=False)
+    _taken: list[bytes | Future[bytes]] = field(default_factory=list, repr=False)
 
     def take(self, tag: Tag, buffers: Sequence[Buffer]) -> None:
-        """Add a message."""
-        self.digests.append(message_digest(tag, buffers))
+        """Add a message, whose buffers nobody changes any more."""
+        views = [as_bytes(buffer) for buffer in buffers]
+        if sum(map(len, views)) < LONG:
+            self._taken.append(message_digest(tag, views))
+        else:
+            self._taken.append(_THREAD.submit(message_digest, tag, views))
+
+    @property
+    def digests(self) -> list[bytes]:
+        """Waits for those that are not there yet."""
+        return [one.result() if isinstance(one, Future) else one for one in self._taken]
 
     def chain(self, key: bytes) -> bytes:
         """The chain, CHAIN_BYTES long. key: 32 bytes that the two ends alone know."""
         return blake3(b"".join(self.digests), key=key).digest()
 
 
-def message_digest(tag: Tag, buffers: Sequence[Buffer]) -> bytes:
+def message_digest(tag: Tag, views: Sequence[memoryview]) -> bytes:
     """A digest over the tag and the buffers of one message, CHAIN_BYTES long."""
-    views = [as_bytes(buffer) for buffer in buffers]
     label = tag.label.encode()
     numbers = (tag.step, tag.round, len(label), len(views), *map(len, views))
     total = blake3(tag.session + b"".join(number.to_bytes(8, "little") for number in numbers) + label)

@@ -72,7 +72,9 @@ def infer(
             f"{cluster} lists no signing keys, or turns receipts off: ask the servers' owners",
         )
     feed = arrays.read_arrays(inputs)
-    arrays.check_writable(out)
+    for place in (out, receipt):
+        if place is not None:
+            arrays.check_writable(place)
     asked = Client(config, pair, public_inputs=public_input, model_name=model)
     with screen.progress("computing on shares") as advance, asked as client:
         try:

@@ -168,14 +168,14 @@ class Plan:
         for step in self.steps:
             bounds = sorted(step.call.bounds.items())
             hashed.update(repr((step.label, step.outputs, step.resolves, step.constant, bounds)).encode())
-            for operand in step.call.inputs:
+            for operand in (*step.call.inputs, *step.call.outputs):
                 if operand is None:
                     continue
-                hashed.update(
-                    repr((operand.name, operand.shape, operand.form.__name__, *operand.format)).encode()
-                )
-                if operand.value is not None:
-                    hashed.update(np.ascontiguousarray(operand.value).tobytes())
+                words = (operand.form.__name__, *operand.format, *operand.resting, operand.enough)
+                hashed.update(repr((operand.name, operand.shape, *words)).encode())
+                for numbers in (operand.value, operand.beside):
+                    if numbers is not None:
+                        hashed.update(np.ascontiguousarray(numbers).tobytes())
         hashed.update(repr((self.inputs, self.held, self.outputs, self.network)).encode())
         return hashed.hexdigest()
 

@@ -25,6 +25,7 @@ from onnxpuma.roles.server import job as job_module
 from onnxpuma.roles.server.server import Server
 from onnxpuma.roles.shared.model import SharedModel
 from onnxpuma.transport.curve import KeyPair, generate
+from onnxpuma.transport.signing import SigningKey
 
 WIDTH, VOCABULARY = 8, 50
 TIMEOUTS = TimeoutConfig(connect=10.0, request=30.0, heartbeat=2.0)
@@ -131,9 +132,16 @@ def frail_cluster(long_model_dir: Path) -> Iterator[LocalCluster]:
 class ServerThread(Thread):
     """A server in this process; `error` ended it."""
 
-    def __init__(self, party: int, config: ClusterConfig, keys: KeyPair, folder: Path) -> None:
+    def __init__(
+        self,
+        party: int,
+        config: ClusterConfig,
+        keys: KeyPair,
+        folder: Path,
+        signing: SigningKey | None = None,
+    ) -> None:
         super().__init__(daemon=True)
-        self.server = Server(party, config, keys, folder)
+        self.server = Server(party, config, keys, folder, signing=signing)
         self.ready, self.stopping = Event(), Event()
         self.error: BaseException | None = None
         self.start()
@@ -168,7 +176,8 @@ class Hall:
 
     def start(self, party: int, folder: Path, **changes: Any) -> ServerThread:
         config = changes.get("config", self.config)
-        thread = ServerThread(party, config, changes.get("keys", self.keys[party]), folder)
+        keys = changes.get("keys", self.keys[party])
+        thread = ServerThread(party, config, keys, folder, changes.get("signing"))
         self.started.append(thread)
         return thread
 

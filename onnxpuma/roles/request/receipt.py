@@ -32,6 +32,7 @@ from blake3 import blake3
 
 from onnxpuma.errors import ConfigError, ReceiptError
 from onnxpuma.mpc.prf import framed
+from onnxpuma.plan.draft import PRIVATE, Draft
 from onnxpuma.transport.link import PARTIES, Buffer, as_bytes
 from onnxpuma.transport.signing import SIGNATURE_BYTES, check_signing_key, is_signed
 
@@ -160,10 +161,15 @@ class Receipt:
         return json.dumps({"receipts": rows}, indent=1, sort_keys=True) + "\n"
 
     def write(self, path: Path) -> None:
-        """Write the file, for the client alone to read (mode 0600). ConfigError when that fails."""
+        """Write the file, for its owner alone to read, whole or not at all. ConfigError when that fails."""
         try:
-            path.touch(mode=0o600)
-            path.write_text(self.render(), encoding="ascii")
+            draft = Draft(path, PRIVATE)
+            try:
+                draft.file.write(self.render().encode("ascii"))
+                draft.finish()
+                draft.commit()
+            finally:
+                draft.discard()
         except OSError as error:
             raise ConfigError(
                 f"cannot write {path}: {error.strerror}", "choose a folder that you can write to"

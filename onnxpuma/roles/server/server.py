@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -34,6 +35,8 @@ from onnxpuma.transport.zeromq import PeerLink
 
 DESCRIPTORS = 100  # open files and sockets of a server with a few clients
 REFUSAL_SECONDS = 3.0  # how long a server that cannot start waits for peers to tell
+
+_log = logging.getLogger("onnxpuma.roles")
 
 
 class Server:
@@ -90,6 +93,11 @@ class Server:
         After `ready` only an order ends it: peers and clients may come and go.
         """
         require_descriptors(DESCRIPTORS, raised=True)
+        if self._signer is None:
+            _log.warning(
+                "party %d signs no receipts: cluster.toml lists no signing keys, or turns them off",
+                self.party,
+            )
         orders = orders or Orders(stop=stop or Event())
         try:
             self._serve(ready, orders, board or Board(), observer)
@@ -183,12 +191,8 @@ class Server:
 
 
 def _signer_of(party: int, config: ClusterConfig, signing: SigningKey | None) -> Signer | None:
-    """Who signs this server's receipts; None where cluster.toml wants none, which the log then says."""
+    """Who signs this server's receipts; None where cluster.toml wants none."""
     if config.signers is None:
-        _log.warning(
-            "party %d gives no receipts of its runs: cluster.toml lists no signing keys, or turns them off",
-            party,
-        )
         return None
     place = config.parties[party]
     if signing is None or signing.public != place.signing_key:
