@@ -61,13 +61,52 @@ def test_all_that_can_be_said(path: Path) -> None:
     assert (cluster.network.latency_ms, cluster.network.bandwidth_mbps) == (40, 250.5)
 
 
+SIGNING = [f"ed25519:{i}{'ab' * 31}c" for i in range(3)]
+
+
+def signed(keys: list[str]) -> str:
+    """TEXT, with the signing keys of the parties."""
+    return "".join(
+        f"[[party]]{part}" + (f"signing_key = '{key}'\n" if key else "")
+        for part, key in zip(TEXT.split("[[party]]")[1:], keys, strict=True)
+    )
+
+
+def test_receipts_are_on_where_all_three_sign(path: Path) -> None:
+    path.write_text(TEXT)
+    assert read_cluster(path).signers is None
+    path.write_text(signed(SIGNING))
+    assert read_cluster(path).signers == tuple(SIGNING)
+    path.write_text(signed(SIGNING) + "[receipts]\non = false\n")
+    assert read_cluster(path).signers is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (signed([SIGNING[0], "", SIGNING[2]]), "party 1 has no signing_key, others have"),
+        (signed([SIGNING[0], SIGNING[0], SIGNING[2]]), "party 0 and party 1 have the same signing key"),
+        (signed([SIGNING[0], KEYS[1], SIGNING[2]]), "party 1: signing_key is not the public half"),
+        (signed(SIGNING) + "[receipts]\non = 1\n", "receipts.on is 1"),
+        (signed(SIGNING) + "[receipts]\nof = true\n", "receipts.of is not a known key"),
+    ],
+)
+def test_mistakes_in_signing_keys(path: Path, text: str, message: str) -> None:
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read_cluster(path)
+
+
 def test_an_ipv6_host_is_put_in_brackets(path: Path) -> None:
     path.write_text(TEXT.replace("server0.example.org", "2001:db8::1"))
     assert read_cluster(path).parties[0].peer_address == "tcp://[2001:db8::1]:7000"
 
 
 def test_a_written_file_is_read_again(path: Path) -> None:
-    parties = [PartyConfig(f'"{i}"', "127.0.0.1", 7000 + i, 7100 + i, KEYS[i], "127.0.0.1") for i in range(3)]
+    parties = [
+        PartyConfig(f'"{i}"', "127.0.0.1", 7000 + i, 7100 + i, KEYS[i], "127.0.0.1", SIGNING[i])
+        for i in range(3)
+    ]
     write_cluster_template(path, parties, {"the ward": KEYS[3]})
     cluster = read_cluster(path)
     assert list(cluster.parties) == parties

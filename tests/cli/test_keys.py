@@ -8,6 +8,7 @@ from pathlib import Path
 import tomlkit
 
 from onnxpuma.transport.curve import read_public_key, read_secret_key
+from onnxpuma.transport.signing import SigningKey
 
 
 def test_keygen_writes_a_pair_that_belongs_together(cli, tmp_path: Path):
@@ -22,6 +23,14 @@ def test_keygen_writes_a_pair_that_belongs_together(cli, tmp_path: Path):
 def test_only_the_owner_may_read_the_secret_key(cli, tmp_path: Path):
     cli("keygen", tmp_path / "alice")
     assert stat.S_IMODE((tmp_path / "alice.secret").stat().st_mode) == 0o600
+
+
+def test_keygen_writes_a_signing_key_beside_the_pair(cli, tmp_path: Path):
+    ended = cli("keygen", tmp_path / "alice")
+    public = SigningKey.read(tmp_path / "alice.signing").public
+    assert public in ended.out
+    assert public in (tmp_path / "alice.public").read_text()
+    assert stat.S_IMODE((tmp_path / "alice.signing").stat().st_mode) == 0o600
 
 
 def test_keygen_does_not_overwrite(cli, tmp_path: Path):

@@ -111,3 +111,16 @@ def test_a_derived_key_depends_on_every_part_and_on_what_it_is_for() -> None:
         derived_key(parts, b"ab", b"d"),
     ]
     assert len({key, *others}) == 7
+
+
+def test_a_code_depends_on_the_key_and_on_what_it_is_for() -> None:
+    """Both holders of K_1 compute the same codes of it, and nothing of the key shows in them."""
+    keys = [fresh_key() for _ in range(3)]
+    zero, one = (PartyKeys.from_keys(party, keys[party], keys[party + 1]) for party in range(2))
+    assert zero.code(1, b"ab", b"c") == one.code(1, b"ab", b"c")
+    codes = [zero.code(0, b"ab", b"c"), *(zero.code(1, *c) for c in ((b"ab", b"c"), (b"a", b"bc"), (b"ab",)))]
+    assert len(set(codes)) == 4
+    info = b"".join(len(item).to_bytes(8, "little") + item for item in (b"onnxpuma code", b"ab", b"c"))
+    assert codes[1] == hmac.digest(keys[1], info, "sha256")
+    with pytest.raises(KeyError):
+        zero.code(2, b"ab")

@@ -28,7 +28,7 @@ from onnxpuma.mpc.ring.arrays import constants, indices, nothing
 from onnxpuma.mpc.ring.words import WIDEST, Words, from_integers, reduced, word
 
 MOST = RESTING.largest / 2  # the largest power
-LOWEST, HIGHEST = -20, math.log(MOST) - 0.005  # the clamp holds the argument between them
+LOWEST, HIGHEST = -20, float(Decimal(MOST).ln()) - 0.005  # the clamp holds the argument between them
 _POINT = RESTING.fraction  # of the argument and of the result; the tables below are made for it
 _CARRIER = WIDEST  # bits of the ring in which the pivot deals powers
 _BLOCK = 4  # units: the parts of A and B below the cut add up to less than two of them, so x' starts at one

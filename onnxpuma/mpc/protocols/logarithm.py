@@ -6,7 +6,7 @@ there. The exponent, a count of thresholds, is added.
 
 from __future__ import annotations
 
-import math
+from decimal import Decimal
 
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import Format
@@ -22,6 +22,7 @@ from onnxpuma.mpc.protocols.thresholds import Power, Thresholds
 from onnxpuma.mpc.protocols.times_power import SERIES_FRACTION, window_of, window_of_cost
 
 FRACTION = 24  # of the result: finer than a resting value, because products and exponentials read it
+LN_4 = float(Decimal(4).ln())  # the same on every machine
 
 
 def _thresholds(bits: int) -> tuple[Thresholds, int]:
@@ -44,11 +45,11 @@ def logarithm(party: Party, x: Replicated | Sum3, pivot: int) -> Protocol[Replic
     # 2. log v less their logarithm, led by the next party
     window = window_of(party, scaled.value, thresholds.high)
     missing = pass_on_long(party, scaled.power)
-    weight = round(-math.log(4.0) * 2.0 ** (FRACTION + shift))
+    weight = round(-LN_4 * 2.0 ** (FRACTION + shift))
     y = yield from series_plus(party, all_series()["log"], window, missing, weight, SERIES_FRACTION)
     # 3. back to replicated words
     made = replicate_pair(party, y.lowered(shift, Format(x.bits, FRACTION)))
-    most = math.log(4.0) * thresholds.high - math.log(2.0) * x.fraction
+    most = LN_4 * thresholds.high - LN_4 / 2 * x.fraction
     return (yield from settle(party, made)).plus_numbers(most)
 
 
