@@ -123,7 +123,7 @@ def test_compose_is_sound() -> None:
 def test_compose_reads_its_file(tmp_path: Path) -> None:
     key = tmp_path / "alice.secret"
     key.write_text("")
-    command = f"ONNXPUMA_KEY={key} docker-compose -f {DEPLOY / 'compose.yaml'} config"
+    command = f"ONNXPUMA_KEY={key} ONNXPUMA_SIGNING={key} docker-compose -f {DEPLOY / 'compose.yaml'} config"
     found = run("sh", "-c", command)
     assert found.returncode == 0, found.stderr
     unset = run("sh", "-c", f"docker-compose -f {DEPLOY / 'compose.yaml'} config")

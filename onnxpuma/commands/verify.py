@@ -51,8 +51,10 @@ def verify(
             for party, s in enumerate(said)
         ],
     )
-    for what in ("model", "plan", "request", "session", "version"):
-        screen.say(f"{what}: {screen.plain(str(first[what]))}")
+    for what in ("model", "plan", "request", "session"):
+        screen.say(f"{what}: {screen.plain(first[what])}")
+    versions = sorted({screen.plain(statement["version"]) for statement in said})
+    screen.say(f"version: {', '.join(versions)}")
     screen.say("The three signatures are right, and the three servers signed the same run.")
     if signers is None:
         screen.note("Whose keys these are was not checked: give --cluster cluster.toml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -107,11 +108,15 @@ def test_a_server_without_its_signing_key_does_not_start(
 
 
 def test_without_signing_keys_the_log_says_that_receipts_are_off(
-    hall: Any, signing: list[SigningKey], model_dir: Path, caplog: pytest.LogCaptureFixture
+    hall: Any,
+    signing: list[SigningKey],
+    model_dir: Path,
+    until: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     off = replace(hall.config, receipts=ReceiptConfig(False))
-    Server(1, off, hall.keys[1], model_dir, signing=signing[1])
-    assert "party 1 gives no receipts of its runs" in caplog.text
+    hall.start(1, model_dir, config=off, signing=signing[1])
+    until(lambda: "party 1 signs no receipts" in caplog.text)
 
 
 def test_a_server_that_differs_in_the_setting_is_found_before_a_word_moves(

@@ -22,8 +22,8 @@ from onnxpuma.roles.local.replay import Recorded, Replayed, replay, replay_party
 from onnxpuma.roles.request.feed import check_feed
 from onnxpuma.roles.request.message import deal_inputs, public_part
 from onnxpuma.shipped import shipped_model
-from onnxpuma.transport.client_port import Request
 from onnxpuma.transport.link import as_bytes
+from onnxpuma.transport.request import Request
 
 MODELS = ("digits", "breast-cancer", "tales")
 

@@ -22,10 +22,10 @@ from onnxpuma.roles.server.job import Job
 from onnxpuma.roles.server.receipt import Signer
 from onnxpuma.roles.server.run import compute
 from onnxpuma.transport import wire_pb2
-from onnxpuma.transport.client_port import Request
 from onnxpuma.transport.cluster import Answer
 from onnxpuma.transport.link import Link, Traffic, as_bytes
 from onnxpuma.transport.memory import memory_links
+from onnxpuma.transport.request import Request
 from onnxpuma.transport.signing import SigningKey
 
 CLIENT = "the client's public key"
@@ -68,7 +68,9 @@ class Three:
         self.model, self.feed = MemoryModel(model), feed
         self.plan = self.model.plan(feed)
         self.signing = [SigningKey.generate() for _ in range(3)]
-        self.signers: list[Signer | None] = [Signer(key, f"p{i}") for i, key in enumerate(self.signing)]
+        self.signers: list[Signer | None] = [
+            Signer(key, f"p{i}", "0.1.0+code") for i, key in enumerate(self.signing)
+        ]
 
     def run(
         self,

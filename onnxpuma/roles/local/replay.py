@@ -28,9 +28,9 @@ from onnxpuma.roles.server.opening import LABEL, open_session
 from onnxpuma.roles.server.receipt import chain_key
 from onnxpuma.roles.server.store import KeptShares
 from onnxpuma.transport.chained import Passed, WrappedLink
-from onnxpuma.transport.client_port import Request
 from onnxpuma.transport.link import PARTIES, Buffer, Link, Tag, Traffic, as_bytes
 from onnxpuma.transport.memory import memory_links
+from onnxpuma.transport.request import Request
 
 Way = tuple[int, int]  # sender, receiver
 
