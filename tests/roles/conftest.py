@@ -22,6 +22,7 @@ from onnxpuma.roles.local.cluster import LocalCluster
 from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.server import agreement, request_loop
 from onnxpuma.roles.server import job as job_module
+from onnxpuma.roles.server.orders import Orders
 from onnxpuma.roles.server.server import Server
 from onnxpuma.roles.shared.model import SharedModel
 from onnxpuma.transport.curve import KeyPair, generate
@@ -143,12 +144,13 @@ class ServerThread(Thread):
         super().__init__(daemon=True)
         self.server = Server(party, config, keys, folder, signing=signing)
         self.ready, self.stopping = Event(), Event()
+        self.orders = Orders(stop=self.stopping)
         self.error: BaseException | None = None
         self.start()
 
     def run(self) -> None:
         try:
-            self.server.serve(ready=self.ready.set, stop=self.stopping)
+            self.server.serve(ready=self.ready.set, orders=self.orders)
         except BaseException as error:
             self.error = error
 
