@@ -64,7 +64,7 @@ class ClientLine:
         if self.watch.refused:
             raise AuthenticationError(
                 f"{self.name} refuses this client's public key {self._keys.public}",
-                "its operator must add that key under [clients] in cluster.toml and restart the server",
+                "its operator must add that key under [clients] in cluster.toml and reload the server",
             )
         if self.watch.crowded:
             raise BusyError(
