@@ -1,8 +1,7 @@
 """cluster.toml: who the three parties are, where they listen, and which clients they serve.
 
 All parties and clients have the same file; nothing in it is secret. Every mistake in it is a ConfigError that
-names the file and the key, and says what to write.
-"""
+names the file and the key, and says what to write."""
 
 from __future__ import annotations
 

@@ -70,10 +70,15 @@ def generate(
     ] = False,
     threads: options.Threads = 1,
     memory: options.Memory = None,
+    model: options.ModelName = "",
     public_input: options.ShownInput = [],  # noqa: B006  (typer makes a new one)
     json: options.AsJson = False,
 ) -> None:
     """Write a text with a model whose weights, prompt and answer no server sees."""
+    if model and cluster is None:
+        raise ConfigError(
+            "--model names a model of the servers of --cluster", "name the folder of a model here"
+        )
     folder, item = _read(given, cluster, tokenizer, plain)
     allowed = options.read_memory(memory)
     if allowed is not None and (plain or cluster is not None):
@@ -81,7 +86,9 @@ def generate(
     asked = {"max_new_tokens": most, "fixed_length": fixed or None, "language": language}
     asked["draft"] = _guesser(draft, draft_tokens, tokenizer or folder)
     chosen = {name: value for name, value in asked.items() if value is not None}
-    with _written(folder, tokenizer, cluster, key, task, plain, threads, allowed, public_input) as pipe:
+    with _written(
+        folder, tokenizer, cluster, key, task, plain, threads, allowed, public_input, model
+    ) as pipe:
         told = _Telling(pipe, silent=json)
         try:
             told.tell(item if raw else _said_to(pipe, item), chosen)
@@ -208,6 +215,7 @@ def _written(
     threads: int,
     memory: int | None,
     public_inputs: list[str],
+    model: str,
 ) -> Iterator[Writer]:
     """The pipeline, which must be one that writes; closed afterwards."""
     from onnxpuma.tasks.build import pipeline, task_named
@@ -219,7 +227,7 @@ def _written(
     if task is not None:
         task_named(task)
     spelling = ModelFolder(home).tokenizer  # fails, if it is missing, before servers are started
-    runner = _runner(folder, cluster, key, plain, threads, memory, public_inputs)
+    runner = _runner(folder, cluster, key, plain, threads, memory, public_inputs, model)
     with pipeline(task, folder=home, runner=runner, tokenizer=spelling) as pipe:
         if not isinstance(pipe, Writer):
             raise ConfigError(
@@ -236,12 +244,13 @@ def _runner(
     threads: int,
     memory: int | None,
     public_inputs: list[str],
+    model: str,
 ) -> Runner:
     from onnxpuma.tasks.plain import PlainRunner
     from onnxpuma.tasks.secure import SecureRunner, at_servers
 
     if cluster is not None:
-        return at_servers(cluster, key, public_inputs)
+        return at_servers(cluster, key, public_inputs, model)
     assert folder is not None
     if plain:
         return PlainRunner(folder, threads)

@@ -57,6 +57,7 @@ def validate(
     memory: options.Memory = None,
     public: options.Public = [],  # noqa: B006
     secret: options.Secret = [],  # noqa: B006
+    served: options.ModelName = "",
     public_input: options.PublicInput = [],  # noqa: B006
     secret_input: options.SecretInput = [],  # noqa: B006
     calibrate: options.Calibrate = None,
@@ -149,7 +150,7 @@ def validate(
         if cluster is None or key is None:
             asked = reliable(lambda: _run_here(folder, feed, threads, public_input, network, allowed, note))
         else:
-            asked = reliable(lambda: _ask(cluster, key, blueprint, feed, public_input, note))
+            asked = reliable(lambda: _ask(cluster, key, blueprint, feed, public_input, note, served))
         outcome, unreliable = asked
         setup = perf_counter() - began - outcome.seconds
     found = validation(
@@ -248,14 +249,20 @@ def _file(model: Path) -> Path:
 
 
 def _ask(
-    cluster: Path, key: Path, blueprint: Blueprint, feed: Feed, public_inputs: list[str], note: Dealt
+    cluster: Path,
+    key: Path,
+    blueprint: Blueprint,
+    feed: Feed,
+    public_inputs: list[str],
+    note: Dealt,
+    served: str,
 ) -> Outcome:
     from onnxpuma.config import read_cluster
     from onnxpuma.roles.client.client import Client
     from onnxpuma.transport.curve import read_secret_key
 
     config, pair = read_cluster(cluster), read_secret_key(key)
-    asked = Client(config, pair, blueprint, public_inputs=public_inputs)
+    asked = Client(config, pair, blueprint, public_inputs=public_inputs, model_name=served)
     with screen.progress("computing on shares") as advance, asked as client:
         return client.run(feed, progress=advance, dealt=note)
 
