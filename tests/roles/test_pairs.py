@@ -16,8 +16,8 @@ from onnxpuma.errors import PlanError
 from onnxpuma.roles.client.client import Client
 from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.request.network import told
+from onnxpuma.roles.server.holdings import warn_of_strange_files
 from onnxpuma.roles.server.identity import Identity, Part, shared_component
-from onnxpuma.roles.server.server import Server
 from onnxpuma.roles.shared.keys_file import sealed
 from onnxpuma.roles.shared.model import SharedModel
 from onnxpuma.roles.shared.weights import load_weights, open_shares
@@ -117,7 +117,7 @@ def test_files_of_another_model(party: int, long_model_dir: Path, copied: Path) 
 def test_files_of_another_version(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = SharedModel.read(copied)
     monkeypatch.setattr("onnxpuma.roles.shared.keys_file.FILES", "99.0")
-    with pytest.raises(PlanError, match=r"made with onnxpuma .*, this is 99\.0"):
+    with pytest.raises(PlanError, match=r"made with onnxpuma .*, this reads the files of 99\.0"):
         load_weights(copied, 0, model)
 
 
@@ -148,11 +148,11 @@ def test_a_server_warns_of_files_that_it_must_not_have(
 ) -> None:
     """Parties on one host may use one folder."""
     rows = list(hall.config.parties)
-    Server(party, hall.config, hall.keys[party], model_dir)._warn_of_strange_files()
+    warn_of_strange_files({"": model_dir}, party, hall.config)
     assert not caplog.records
     rows[2] = replace(rows[2], host="localhost")
     config = replace(hall.config, parties=tuple(rows))
-    Server(party, config, hall.keys[party], model_dir)._warn_of_strange_files()
+    warn_of_strange_files({"": model_dir}, party, config)
     others = " and ".join(f"party{other}.keys" for other in range(3) if other != party)
     assert f"party {party} must not have {others}{'' if party else ' and words.safetensors'}:" in caplog.text
 
@@ -234,7 +234,7 @@ def test_a_code_is_for_one_receiver_under_a_key_that_the_third_server_lacks(mode
         assert shared_component(a, b) == shared_component(b, a)
         third = 3 - a - b
         assert shared_component(a, b) not in ours[third].parts[""].seals
-        assert code not in ours[a].contents.values()
+        assert code not in ours[a].parts[""].contents.values()
         assert ours[b].difference(a, greeting(ours[a], b)) is None
         stolen = greeting(ours[a], b)
         assert stolen.components == code

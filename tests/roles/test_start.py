@@ -243,7 +243,7 @@ def test_a_fault_of_the_program_is_told_without_its_text(
         def fail(*_: object) -> None:
             raise KeyError("a word of a share")
 
-        monkeypatch.setattr("onnxpuma.roles.server.server.open_shares", fail)
+        monkeypatch.setattr("onnxpuma.roles.server.holdings.open_shares", fail)
         assert isinstance(hall.start(2, model_dir).ended(), KeyError)
         until(lambda: all("refused to start: internal error (KeyError)" in d for d in details(client)[:2]))
 

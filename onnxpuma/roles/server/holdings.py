@@ -62,7 +62,7 @@ def opened(
     Raises PlanError for an unusable folder, ConfigError for too little memory.
     """
     models = {name: SharedModel.read(folders[name]) for name in sorted(folders)}
-    _warn_of_strange_files(folders, party, config)
+    warn_of_strange_files(folders, party, config)
     whole = memory or spare_bytes(neighbours(config, party))
     needs = {name: model.residence(None).memory for name, model in models.items()}
     total = max(1, sum(needs.values()))
@@ -76,7 +76,7 @@ def opened(
         yield found
 
 
-def _warn_of_strange_files(folders: Mapping[str, Path], party: int, config: ClusterConfig) -> None:
+def warn_of_strange_files(folders: Mapping[str, Path], party: int, config: ClusterConfig) -> None:
     """On one machine the parties use one folder, and nothing is protected from its owner."""
     if len({place.host for place in config.parties}) == 1:
         return
