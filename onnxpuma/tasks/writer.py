@@ -16,6 +16,7 @@ from onnxpuma.tasks.decoder import Decoder
 from onnxpuma.tasks.folder import ModelFolder
 from onnxpuma.tasks.guesses import Guesser
 from onnxpuma.tasks.rules import WritingOptions, refuse_other_searches, rules
+from onnxpuma.tasks.sampling import ASKED, sampled
 from onnxpuma.tasks.writing import Spelling, write
 
 _WRITING = tuple(field.name for field in fields(WritingOptions))
@@ -45,10 +46,10 @@ class Writer(Pipeline):
 
     key: ClassVar[str] = "generated"  # a result has its text under "<key>_text"
     strips: ClassVar[bool] = False  # whether to drop space before a passage, and put one between two
-    known: ClassVar[frozenset[str]] = frozenset(_WRITING)
+    known: ClassVar[frozenset[str]] = frozenset((*_WRITING, *ASKED))
 
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        merged = super().options(given)
+        merged = sampled(super().options(given))
         writing_options(merged)
         return merged
 
