@@ -218,7 +218,9 @@ def filtered(
     """
     rows, length = x.shape
     # 1. the window below the largest of each row
-    top = yield from _tops(party, x if out is None else _copied(x, out), _fours(*x.shape, x.bits, network))
+    top = yield from _tops(
+        party, x if out is None else _copied(x, out), _fours(rows, length, x.bits, network)
+    )
     apart = x - top.reshape(-1, 1).broadcast_to(x.shape)
     y = yield from _windowed(party, apart.plus_numbers(((1 << _WIDTH) - 1) * 2.0**-FRACTION))
     y = y if out is None else y.zeroed(out)

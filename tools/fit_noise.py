@@ -1,9 +1,9 @@
 """Fit the noise of docs/protocols.md, "Sampling", and write it to onnxpuma/mpc/protocols/noise.json.
 
 A third of a Gumbel variable, of which three independent ones add up to one: its characteristic function is
-the cube root of Gamma(1 - it). It is written as a whole number of steps plus four uniform variables of a step
-each: a cubic spline with these steps as its knots. Both holders of a key draw from the table, so it is a file,
-not a computation. Run: python tools/fit_noise.py (needs mpmath; a minute)
+the cube root of Gamma(1 - it). It is written as a whole number of steps plus four uniform variables of a
+step each: a cubic spline with these steps as its knots. Both holders of a key draw from the table, so it is
+a file, not a computation. Run: python tools/fit_noise.py (needs mpmath; a minute)
 """
 
 from __future__ import annotations

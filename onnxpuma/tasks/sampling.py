@@ -1,14 +1,25 @@
-"""How a token is drawn from the logits: temperature, filters and penalties, with the names of Transformers."""
+"""How a token is drawn from the logits: temperature, filters, penalties, by the names of Transformers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+
 from onnxpuma.errors import InputError
+from onnxpuma.graph.sampling import (
+    FARTHEST_SHIFT,
+    MARKED,
+    PARAMETERS_INPUT,
+    PENALISED,
+    SAMPLED,
+    SHIFT,
+    SHIFTED,
+)
 
 LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.01, 100.0
 MOST_SHIFT = 100.0  # of a penalty or a bias
@@ -20,8 +31,9 @@ _SEEDS = ("seed", "generator")
 class Sampling:
     """How to draw each token. The defaults draw from the softmax of the model's logits.
 
-    Order, as in Transformers: penalties and biases, temperature, top_k, top_p, min_p. Penalties count tokens
-    of the prompt and of the answer alike. Raises InputError for a value outside its range.
+    Order, as in Transformers: penalties and biases, temperature, top_k, top_p, min_p. The repetition penalty
+    is for tokens of the prompt and of the answer, as in Transformers, the others for those of the answer, as
+    in vLLM. Raises InputError for a value outside its range.
     """
 
     # The logits are divided by it; 0: the likeliest token.
@@ -106,7 +118,7 @@ def sampled(options: Mapping[str, Any]) -> dict[str, Any]:
     given = {name: left.pop(name) for name in SAMPLING if left.get(name) is not None}
     for name in SAMPLING:
         left.pop(name, None)
-    wanted = left.pop("do_sample", None)
+    wanted = left.get("do_sample")
     if not given and not wanted:
         return left
     if left.get("sampling") is not None:
@@ -120,3 +132,61 @@ def sampled(options: Mapping[str, Any]) -> dict[str, Any]:
         )
     left["sampling"] = Sampling(**given)
     return left
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What one run must be asked for a token: the derived output, and what is fed for it."""
+
+    output: str
+    feed: Mapping[str, np.ndarray]
+
+
+def draw(sampling: Sampling, prompt: Sequence[int], answer: Sequence[int], size: int) -> Draw:
+    """The draw of the token that follows `answer`, from `size` ids.
+
+    What was written goes into secret inputs, of `size` words each, and only where a penalty or a bias needs
+    it. Raises InputError for a bias of a token that the model does not have.
+    """
+    s = sampling
+    shift, marked = np.zeros((1, 1, size), np.float32), np.zeros((1, 1, size), np.float32)
+    for token, bias in s.logit_bias:
+        if token >= size:
+            raise InputError(f"logit_bias has token {token}", f"the model has the tokens 0 to {size - 1}")
+        shift[0, 0, token] += bias
+    if s.presence_penalty or s.frequency_penalty:
+        tokens, counts = np.unique(np.array(answer, np.int64), return_counts=True)
+        shift[0, 0, tokens] -= s.presence_penalty + s.frequency_penalty * counts
+    steering = (s.temperature, s.top_k, s.top_p, s.min_p, s.repetition_penalty)
+    feed = {PARAMETERS_INPUT: np.array(steering, np.float32)}
+    shifts = bool(s.logit_bias or s.presence_penalty or s.frequency_penalty)
+    if s.repetition_penalty != 1:
+        marked[0, 0, np.unique(np.array([*prompt, *answer], np.int64))] = 1
+        feed[MARKED] = marked
+    if shifts:
+        feed[SHIFT] = shift.clip(-FARTHEST_SHIFT, FARTHEST_SHIFT)
+    if s.repetition_penalty != 1:
+        return Draw(PENALISED, feed)
+    return Draw(SHIFTED if shifts else SAMPLED, feed)
+
+
+def unapplied(generation: Mapping[str, Any], sampling: Sampling | None, greedy: bool) -> str | None:
+    """What generation_config.json of a model sets of sampling, and this call does not do; None for nothing.
+
+    greedy: the caller has said do_sample=False.
+    """
+    asked = {n: generation[n] for n in SAMPLING if generation.get(n) is not None and n != "logit_bias"}
+    neutral = {field.name: field.default for field in fields(Sampling)}
+    if sampling is None:
+        if greedy or not generation.get("do_sample"):
+            return None
+        said = ", ".join(f"{n}={v}" for n, v in {"do_sample": True, **asked}.items() if v != neutral.get(n))
+        return (
+            f"generation_config.json of this model asks for sampling, and the likeliest tokens are written:"
+            f" pass {said} to sample, or do_sample=False"
+        )
+    others = {n: v for n, v in asked.items() if v != getattr(sampling, n)}
+    if not generation.get("do_sample") or not others:
+        return None
+    said = ", ".join(f"{n}={v}" for n, v in others.items())
+    return f"generation_config.json of this model sets {said}, which is not applied: pass it if it is wanted"
