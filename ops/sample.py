@@ -26,7 +26,7 @@ from onnxpuma.ops.limits import Arrays, Limit, asks
 from onnxpuma.ops.registry import Call, Result, Use, operator
 from onnxpuma.ops.running import contenders, running
 from onnxpuma.ops.sample_filters import BITS, FRACTION, Filters, filtered, filtered_cost
-from onnxpuma.ops.sight import seen
+from onnxpuma.ops.sight import words
 from onnxpuma.ops.tournament import as_rows
 
 LEAST_TEMPERATURE = 0.01
@@ -63,20 +63,20 @@ def parameters(call: Use) -> tuple[float, Filters]:
     return temperature, Filters(int(top_k), min(top_p, 1.0), min_p)
 
 
-def _beside(call: Call) -> np.ndarray | None:
+def _beside(call: Use) -> np.ndarray | None:
     """(rows, n): the public numbers beside the scores."""
     x = call.given(0)
     return None if x.beside is None else np.broadcast_to(x.beside, x.shape).reshape(-1, x.shape[-1])
 
 
-def _apart(call: Call) -> float:
+def _apart(call: Use) -> float:
     """Two scores of a row differ by no more, without the numbers beside them."""
-    x = seen(call.given(0))
+    x = words(call.given(0))
     return min(x.high - x.low, _FARTHEST)
 
 
 @lru_cache(maxsize=16)
-def _reading(call: Call) -> _Reading:
+def _reading(call: Use) -> _Reading:
     x, (temperature, filters) = call.given(0), parameters(call)
     beside, apart = _beside(call), _apart(call)
     if beside is not None:
@@ -90,9 +90,19 @@ def _reading(call: Call) -> _Reading:
     return _Reading(temperature, Filters(), min(fraction, x.fraction), bits_for(largest, fraction), 0)
 
 
-def _slack(call: Call) -> float:
+def _slack(call: Use) -> float:
     """A score this far below another, for public reasons, is ruled out."""
     return _apart(call) + parameters(call)[0] * (MOST - LEAST) + 1
+
+
+def _fits(call: Use) -> bool:
+    """Whether the words of the scores hold what is read of them."""
+    x, how = call.given(0), _reading(call)
+    return how.read.bits <= x.format.bits - (x.fraction - how.fraction)
+
+
+def _defers(call: Use, index: int) -> bool:
+    return index == 0 and not call.given(0).reach and call.public(1) is not None and _fits(call)
 
 
 def _way(call: Call, bits: int) -> Way:
@@ -125,7 +135,7 @@ def _refuse(call: Call) -> str | None:
     if not good or filters.top_k < 0 or not filters.top_p > 0 or not 0 <= filters.min_p <= 1:
         return "its parameters are beyond their ranges"
     how = _reading(call)
-    if how.read.bits > x.format.bits - (x.fraction - how.fraction) or how.bits > _MOST_BITS:
+    if not _fits(call) or (how.filters.any and how.bits > _MOST_BITS):
         return f"words of {x.format.bits} bits do not hold its scores at this temperature"
     beside = _beside(call)
     if beside is not None and not running(beside, _slack(call)).kept.any(axis=-1).all():
@@ -143,7 +153,7 @@ def _measured(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
 
 def _limits(call: Call) -> tuple[Limit, ...]:
     def stays(call: Call) -> float:
-        x = seen(call.given(0))
+        x = words(call.given(0))
         return x.high - x.low
 
     return (
@@ -162,7 +172,7 @@ def _limits(call: Call) -> tuple[Limit, ...]:
     domain=DOMAIN,
     cost=_cost,
     result=lambda call: Result(Replicated, call.at(0)),
-    defers=(0,),
+    defers=_defers,
     refuse=_refuse,
     limits=_limits,
     beside=lambda call: [None],

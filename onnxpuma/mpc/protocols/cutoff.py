@@ -20,7 +20,7 @@ from onnxpuma.mpc.protocols.compare import (
     wide_negative_cost,
 )
 from onnxpuma.mpc.protocols.convert import replicate_pair, replicate_pair_cost, settle
-from onnxpuma.mpc.protocols.gate import arithmetic, arithmetic_cost, concatenated, gate, gate_cost
+from onnxpuma.mpc.protocols.gate import arithmetic, arithmetic_cost, gate, gate_cost
 from onnxpuma.mpc.protocols.pivots import blocks, each_led
 
 Piece = tuple[slice, slice]
@@ -30,7 +30,7 @@ def reaching(
     party: Party, x: Split, thresholds: tuple[int, ...], weights: Split | None, bits: int
 ) -> Protocol[Replicated]:
     """Of rows (rows, n) of Split(p), for each public threshold the number of elements that reach it, or the
-    sum of their weights, a Split of the same pivot whose A the twins hold in halves: (thresholds, rows),
+    sum of their weights, a Split of the same pivot whose A the twins hold in halves: (rows, thresholds),
     Replicated mod 2^bits.
 
     Conditions: x less a threshold is at least -2^(k-1); a sum is below 2^(bits-1). Exact. Masks: those of
@@ -41,18 +41,17 @@ def reaching(
     below = yield from signs(party, x, thresholds, deep=x.bits > SHORT_BITS)
     # 2. one, or its weight, for each that does not
     if weights is None:
-        counted = yield from arithmetic(party, ~concatenated(below), bits)
+        counted: list[Pair] = yield from parallel([arithmetic(party, ~bit, bits) for bit in below])
     else:
-        gated: list[Pair] = yield from parallel([gate(party, ~bit, weights) for bit in below])
-        counted = stacked(gated)
+        counted = yield from parallel([gate(party, ~bit, weights) for bit in below])
     # 3. the sums of the rows
-    return replicate_pair(party, counted.sum(-1))
+    return replicate_pair(party, stacked([each.sum(-1) for each in counted], axis=-1))
 
 
 def reaching_cost(rows: int, length: int, read: int, thresholds: int, weighed: bool, bits: int) -> Cost:
     n = rows * length
     found = signs_cost(n, read, thresholds, deep=read > SHORT_BITS)
-    counted = gate_cost(n, bits) * thresholds if weighed else arithmetic_cost(n * thresholds, bits)
+    counted = (gate_cost if weighed else arithmetic_cost)(n, bits) * thresholds
     return found + counted + replicate_pair_cost(rows * thresholds, bits)
 
 
@@ -68,7 +67,7 @@ def all_reaching(
 
     found = yield from each_led(party, pieces, each)
     if len(pieces) > 1 and x.shape[0] >= 3:
-        return joined(found, axis=1)
+        return joined(found)
     total = found[0]
     for part in found[1:]:
         total = total + part
@@ -110,11 +109,11 @@ def cutoff(
         if isinstance(target, int):
             lack = sums.plus_numbers(-target)
         else:
-            lack = sums - target.broadcast_to(sums.shape)
+            lack = sums - target.reshape(-1, 1).broadcast_to(sums.shape)
         pivot = party.next_pivot()
         short = yield from wide_negative(party, see(party, lack, pivot))
         enough = yield from arithmetic(party, ~short, x.bits)
-        moved = enough.sum(0).times_integers(1 << left).with_fraction(x.fraction)
+        moved = enough.sum(-1).times_integers(1 << left).with_fraction(x.fraction)
         found = found + (yield from settle(party, replicate_pair(party, moved)))
     return found
 

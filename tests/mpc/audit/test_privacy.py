@@ -230,7 +230,7 @@ def reached(
     x = see(party, stacked(shared, axis=1), P)
     held = see(party, stacked(weights, axis=1), P) if weighed else None
     found = yield from done((yield from cutoff.reaching(party, x, thresholds, held, bits)))
-    return [found[number] for number in range(len(thresholds))]
+    return [found[:, number] for number in range(len(thresholds))]
 
 
 def series_of(k: int, series: Series, fraction: int, bits: int, party: Party, *w: Words) -> Protocol[Any]:

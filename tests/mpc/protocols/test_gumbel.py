@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import signal, stats
 
 from onnxpuma.mpc.cost import FREE
 from onnxpuma.mpc.format import Format
@@ -66,3 +67,61 @@ def test_shared_noise_has_the_scale_and_costs_nothing(scale: float, fraction: in
     assert stats.kstest(run.value() / scale, stats.gumbel_r.cdf).pvalue > 1e-4
     assert gumbel.LEAST * scale <= run.value().min()
     assert run.value().max() <= gumbel.MOST * scale
+
+
+FINE = 12  # fraction bits at which rows are compared
+
+
+@cache
+def exact_noise() -> np.ndarray:
+    """The probabilities of the sum of three parts, each rounded to 2^-FINE, from its lowest value on."""
+    table, finer = gumbel.table(), gumbel.FRACTION - FINE
+    uniform = np.full(1 << 16, 2.0**-16)
+    four = signal.fftconvolve(signal.fftconvolve(uniform, uniform), signal.fftconvolve(uniform, uniform))
+    # a part is (steps + lowest - 2) steps, plus these and two units, rounded to a multiple of 2^finer units
+    places = (np.arange(len(four)) + 2 + (1 << (finer - 1))) >> finer
+    smooth = np.bincount(places, four.clip(0))
+    steps = np.zeros((len(table.weights) - 1) * (1 << 16 - finer) + 1)
+    steps[:: 1 << 16 - finer] = [w / 2.0**64 for w in table.weights]
+    part = signal.fftconvolve(steps, smooth).clip(0)
+    whole = signal.fftconvolve(signal.fftconvolve(part, part), part).clip(0)
+    found: np.ndarray = whole / whole.sum()
+    return found
+
+
+def chances(scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The probability that one of `counts` ids of each score, in units of 2^-FINE, is drawn; of equal results
+    the first wins, and ids of the first score come first."""
+    noise = exact_noise()
+    ends = np.minimum(np.cumsum(noise), 1.0)
+    high = int(scores.max() - scores.min()) + len(noise)
+    with np.errstate(divide="ignore"):
+        logs = np.log(ends)
+    found, grid = [], np.arange(high)
+
+    def below(number: int, at: np.ndarray) -> np.ndarray:
+        """The logarithm of the probability that all ids of a score are at or below `at`."""
+        place = at - int(scores[number] - scores.min())
+        values = np.where(place < 0, -np.inf, logs[place.clip(0, len(noise) - 1)])
+        return np.where(place >= len(noise) - 1, 0.0, values * counts[number])
+
+    at_most = [below(number, grid) for number in range(len(scores))]
+    less = [below(number, grid - 1) for number in range(len(scores))]
+    for number in range(len(scores)):
+        others = sum(less[:number]) + sum(at_most[number + 1 :])
+        found.append(float(((np.exp(at_most[number]) - np.exp(less[number])) * np.exp(others)).sum()))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("ids", [32_000, 128_256])
+def test_the_distance_from_the_softmax_of_a_vocabulary(ids: int) -> None:
+    """Exact, for a vocabulary of a few likely ids and many unlikely ones, in groups of equal scores."""
+    random = np.random.default_rng(0)
+    for spread in (1.0, 3.0, 8.0):
+        scores = np.rint(np.sort(random.normal(0, spread, 24)) * 2.0**FINE).astype(np.int64)
+        counts = np.r_[np.diff(np.linspace(0, ids - 8, 17).astype(int)), np.ones(8, int)]
+        weights = counts * np.exp((scores - scores.max()) * 2.0**-FINE)
+        found = chances(scores, counts)
+        assert abs(found.sum() - 1) < 1e-6
+        distance = np.abs(found - weights / weights.sum()).sum() / 2
+        assert distance < 4e-5
