@@ -136,6 +136,7 @@ class Operator:
 
 
 _OPERATORS: dict[str, Operator] = {}
+_OWN: dict[tuple[str, str], Operator] = {}  # of other domains than the standard's, which models do not name
 
 
 def operator(
@@ -157,14 +158,15 @@ def operator(
     beside: Beside | None = None,
     reaches: bool = False,
     narrow: bool = False,
+    domain: str = "",
 ) -> Callable[[Kernel], Kernel]:
-    """Register a kernel under these operator names of the standard domain."""
+    """Register a kernel under these operator names, of the standard domain unless another is given."""
 
     def register(kernel: Kernel) -> Kernel:
         for name in names:
             if name in _OPERATORS:
                 raise ValueError(f"two kernels for {name}")
-            _OPERATORS[name] = Operator(
+            made = Operator(
                 name=name,
                 kernel=kernel,
                 cost=cost,
@@ -185,6 +187,10 @@ def operator(
                 reaches=reaches,
                 narrow=moves or narrow,
             )
+            if domain:
+                _OWN[domain, name] = made
+            else:
+                _OPERATORS[name] = made
         return kernel
 
     return register
@@ -192,11 +198,11 @@ def operator(
 
 def find(node: Node) -> Operator | None:
     """The operator of this node, None if there is no kernel for it."""
-    return None if node.domain else _OPERATORS.get(node.op)
+    return _OWN.get((node.domain, node.op)) if node.domain else _OPERATORS.get(node.op)
 
 
 def operators() -> dict[str, Operator]:
-    """All operators with a kernel, by name."""
+    """All operators of the standard with a kernel, by name."""
     return dict(sorted(_OPERATORS.items()))
 
 

@@ -50,6 +50,32 @@ def generate(
     language: Annotated[
         str | None, typer.Option("--language", help="Of a recording; detected by default.")
     ] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", help="Sample, with logits divided by this.", metavar="T")
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", help="Sample from the K likeliest tokens.", metavar="K")
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option("--top-p", help="Sample from the likeliest tokens of probability P.", metavar="P"),
+    ] = None,
+    min_p: Annotated[
+        float | None,
+        typer.Option("--min-p", help="Sample from tokens P times as likely as the likeliest.", metavar="P"),
+    ] = None,
+    repetition_penalty: Annotated[
+        float | None,
+        typer.Option("--repetition-penalty", help="Sample; logits of tokens that occurred / R.", metavar="R"),
+    ] = None,
+    presence_penalty: Annotated[
+        float | None,
+        typer.Option("--presence-penalty", help="Sample; less for tokens that were written.", metavar="X"),
+    ] = None,
+    frequency_penalty: Annotated[
+        float | None,
+        typer.Option("--frequency-penalty", help="The same, for each time.", metavar="X"),
+    ] = None,
     draft: Annotated[
         str,
         typer.Option(
@@ -83,8 +109,19 @@ def generate(
     allowed = options.read_memory(memory)
     if allowed is not None and (plain or cluster is not None):
         raise ConfigError("--memory is for servers on this machine", "omit it with --cluster and --plain")
-    asked = {"max_new_tokens": most, "fixed_length": fixed or None, "language": language}
+    asked: dict[str, Any] = {"max_new_tokens": most, "fixed_length": fixed or None, "language": language}
     asked["draft"] = _guesser(draft, draft_tokens, tokenizer or folder)
+    steering: dict[str, Any] = {
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "presence_penalty": presence_penalty,
+        "frequency_penalty": frequency_penalty,
+    }
+    if any(value is not None for value in steering.values()):
+        asked |= {"do_sample": True, **steering}
     chosen = {name: value for name, value in asked.items() if value is not None}
     with _written(
         folder, tokenizer, cluster, key, task, plain, threads, allowed, public_input, model

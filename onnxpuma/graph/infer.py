@@ -13,6 +13,7 @@ from onnx import NodeProto, TypeProto, helper
 from onnxpuma.errors import ModelError, UnsupportedModelError
 from onnxpuma.graph.model import Node, ValueType
 from onnxpuma.graph.protobuf import node_proto, tensor_proto, type_proto
+from onnxpuma.graph.sampling import DOMAIN, SAMPLE
 
 # Shapes, axes, slices, tile counts: values that an output's shape can depend on. Larger values never matter.
 _LARGEST_SHAPE_VALUE = 4096
@@ -74,6 +75,8 @@ def _inferred(
     input_values: Sequence[np.ndarray | None],
     opset: int,
 ) -> list[ValueType]:
+    if (node.domain, node.op) == (DOMAIN, SAMPLE):
+        return [_drawn(node, input_types[0])]
     proto = _protos.get(node)
     if proto is None:
         proto = _protos[node] = node_proto(node, [f"i{k}" if n else "" for k, n in enumerate(node.inputs)])
@@ -112,6 +115,13 @@ def _inferred(
     if reason is not None:
         raise ModelError(f"node '{node.name}' ({node.op}): {reason}", "give it other sizes")
     return found
+
+
+def _drawn(node: Node, scores: ValueType | None) -> ValueType:
+    """A place in each row."""
+    if scores is None or scores.shape is None:
+        raise ModelError(f"node '{node.name}': the type of its scores is not known")
+    return ValueType(np.dtype(np.int64), scores.shape[:-1])
 
 
 def misfit(node: Node, given: Sequence[ValueType | None], made: Sequence[ValueType]) -> str | None:

@@ -17,6 +17,7 @@ import onnx_ir as ir
 from onnxpuma.graph.rows import lift_rows, needed
 from onnxpuma.graph.rules.fused import Writer
 from onnxpuma.graph.rules.rule import is_constant, rank, static_dim
+from onnxpuma.graph.sampling import DOMAIN, default_inputs, sampled_outputs
 
 NEXT_TOKEN = "next_token"  # derived output: the id of the largest logit at the last position
 NEXT_TOKENS = "next_tokens"  # derived output: the ids of the largest logits at all positions
@@ -62,7 +63,8 @@ def _is_input(ids: ir.Value | None) -> bool:
 
 
 def add_next_token(model: ir.Model) -> int | None:
-    """Add both outputs and the input to a canonical model in place, if it generates; return its `vocabulary`.
+    """Add the outputs and inputs of this file and of sampling.py to a canonical model in place, if it
+    generates; return its `vocabulary`.
 
     For `next_token` only the last position's row goes through the head and any nodes that serve the logits
     alone; these nodes are duplicated, as the logits stay an output. `next_tokens` follows from those logits.
@@ -80,6 +82,7 @@ def add_next_token(model: ir.Model) -> int | None:
     suppression = _suppression(w, ids, size)
     found = w.ArgMax(w.Add(row, suppression), axis=-1, keepdims=0)
     all_found = w.ArgMax(w.Add(logits, suppression), axis=-1, keepdims=0)
+    drawn, read = sampled_outputs(w, row, suppression, size)
     for number, node in enumerate(w.nodes):
         node.name = f"{_PREFIX}{node.op_type}_{number}"
         for output in node.outputs:
@@ -87,11 +90,13 @@ def add_next_token(model: ir.Model) -> int | None:
         graph.append(node)
     batch, length = (None, None) if logits.shape is None else logits.shape[:2]
     row.type, row.shape = logits.type, ir.Shape([batch, 1, size])
-    for name, output, rows in ((NEXT_TOKEN, found, 1), (NEXT_TOKENS, all_found, length)):
+    ends = [(NEXT_TOKEN, found, 1), (NEXT_TOKENS, all_found, length)]
+    for name, output, rows in (*ends, *((name, output, 1) for name, output in drawn.items())):
         output.name, output.type = name, ir.TensorType(ir.DataType.INT64)
         output.shape = ir.Shape([batch, rows])
         graph.outputs.append(output)
-    graph.inputs.append(ids)
+    graph.inputs.extend([ids, *read])
+    model.opset_imports.setdefault(DOMAIN, 1)
     lift_rows(model)
     _merge(graph, copies)
     _drop_unused(graph)
@@ -99,10 +104,10 @@ def add_next_token(model: ir.Model) -> int | None:
     return size
 
 
-def remove_input(model: ir.Model) -> None:
-    """Remove the derived input again, when its outputs are not wanted."""
-    inputs = model.graph.inputs
-    inputs[:] = [value for value in inputs if value.name != SUPPRESSED]
+def remove_inputs(model: ir.Model, size: int) -> None:
+    """Remove the derived inputs that nothing reads, where some derived outputs are not wanted."""
+    inputs, derived = model.graph.inputs, {SUPPRESSED, *default_inputs(size)}
+    inputs[:] = [value for value in inputs if value.name not in derived or value.uses()]
 
 
 def _copied(graph: ir.Graph, logits: ir.Value) -> dict[ir.Value, ir.Value]:

@@ -17,6 +17,7 @@ import numpy as np
 from onnxpuma.errors import OnnxpumaError, PlanError
 from onnxpuma.graph.model import Graph
 from onnxpuma.graph.next_token import NEXT_TOKEN, NEXT_TOKENS, SUPPRESSED
+from onnxpuma.graph.sampling import DRAWN, default_inputs
 from onnxpuma.graph.save import load_skeleton
 from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.ops.bounds import Bound
@@ -46,8 +47,8 @@ class Blueprint:
     public_inputs: tuple[str, ...]
     # Rewriting rule -> how often it applied.
     recognised: dict[str, int] = field(repr=False)
-    # The number of ids that the model generates. It then has the derived outputs `next_token` and, unless it
-    # is hidden, `next_tokens`, and the derived input `suppressed_ids` (graph/next_token.py).
+    # The number of ids that the model generates. It then has the derived output `next_token` and, unless they
+    # are hidden, those beside it, and derived inputs (graph/next_token.py, graph/sampling.py).
     vocabulary: int | None = None
     # Outputs that the owner withholds.
     hidden: tuple[str, ...] = ()
@@ -114,20 +115,24 @@ class Blueprint:
     @cached_property
     def inputs(self) -> dict[str, InputSpec]:
         found = specs_of(self.graph, self.public_inputs, self.resumed, self.declared, self.facts)
-        for name in self.derived_inputs:
-            nothing = np.zeros(0, found[name].dtype)
-            found[name] = replace(found[name], vocabulary=self.vocabulary, default=nothing)
+        if self.vocabulary:
+            nothing = np.zeros(0, found[SUPPRESSED].dtype)
+            found[SUPPRESSED] = replace(found[SUPPRESSED], vocabulary=self.vocabulary, default=nothing)
+            for name, default in default_inputs(self.vocabulary).items():
+                if name in found:
+                    found[name] = replace(found[name], default=default)
         return found
 
     @property
     def derived_inputs(self) -> tuple[str, ...]:
         """Inputs that the exported model does not have; each has a default."""
-        return (SUPPRESSED,) if self.vocabulary else ()
+        derived = (SUPPRESSED, *default_inputs(self.vocabulary)) if self.vocabulary else ()
+        return tuple(name for name in derived if name in self.graph.inputs)
 
     @property
     def derived_outputs(self) -> tuple[str, ...]:
         """Outputs that the exported model does not have."""
-        derived = (NEXT_TOKEN, NEXT_TOKENS) if self.vocabulary else ()
+        derived = (NEXT_TOKEN, NEXT_TOKENS, *DRAWN) if self.vocabulary else ()
         return tuple(name for name in derived if name in self.graph.outputs)
 
     @property

@@ -16,8 +16,9 @@ from onnxpuma.graph.folder import Source
 from onnxpuma.graph.hidden import hide_outputs
 from onnxpuma.graph.load import load
 from onnxpuma.graph.model import Graph, to_graph
-from onnxpuma.graph.next_token import NEXT_TOKEN, NEXT_TOKENS, SUPPRESSED, add_next_token, remove_input
+from onnxpuma.graph.next_token import NEXT_TOKEN, NEXT_TOKENS, SUPPRESSED, add_next_token, remove_inputs
 from onnxpuma.graph.rules.weight_only import marked
+from onnxpuma.graph.sampling import DRAWN, PARAMETERS_INPUT, input_ranges
 from onnxpuma.graph.save import load_skeleton, skeleton_bytes
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.inputs.closed import closed_outputs, resumed_inputs, shared_inputs
@@ -58,9 +59,11 @@ def prepare_model(
     vocabulary = add_next_token(model) if rewrite else None
     hidden = hide_outputs(model, policy.hide, unmatched)
     if vocabulary and NEXT_TOKEN in hidden:
-        if NEXT_TOKENS not in hidden:  # it has the same id among others
-            hidden += hide_outputs(model, [NEXT_TOKENS])
-        remove_input(model)
+        # the others have the same id among others, or for a temperature of zero
+        hidden += hide_outputs(model, [name for name in (NEXT_TOKENS, *DRAWN) if name not in hidden])
+    if vocabulary:
+        remove_inputs(model, vocabulary)
+    if NEXT_TOKEN in hidden:
         vocabulary = None
     graph = to_graph(model)
     seen = constants.classified(graph, marked(model), unmatched)
@@ -68,8 +71,8 @@ def prepare_model(
     closed = closed_outputs(graph, shown, policy.keep_only, unmatched)
     if len(closed) == len(graph.outputs) and unmatched is None:  # one of several graphs may keep all of them
         raise ConfigError("no output could be opened", "leave the clients one: next_token, say")
-    if vocabulary and SUPPRESSED not in shown:
-        shown.append(SUPPRESSED)
+    if vocabulary:
+        shown += [n for n in (SUPPRESSED, PARAMETERS_INPUT) if n in graph.inputs and n not in shown]
     visibility = {name: str(found.visibility) for name, found in seen.items()}
     secrets = [name for name, found in seen.items() if found.secret]
     graph, skeleton = with_fillers(graph, secrets), skeleton_bytes(graph, secrets)
@@ -88,6 +91,7 @@ def prepare_model(
         fractions={} if is_narrow(policy.resting) else fractions_of(graph, secrets, shown, measured.sizes),
         facts=measured.facts,
         resting=policy.resting,
+        declared={name: ends for name, ends in input_ranges().items() if vocabulary and name in graph.inputs},
         doubtful=constants.doubtful(graph, seen),
     )
     return resuming({"": blueprint}, policy.keep_only)[""], graph

@@ -10,6 +10,7 @@ import numpy as np
 
 from onnxpuma.errors import InputError
 from onnxpuma.graph.next_token import SUPPRESSED
+from onnxpuma.graph.sampling import default_inputs
 from onnxpuma.tasks.base import Pipeline
 from onnxpuma.tasks.decoder import MODEL
 from onnxpuma.tasks.image import picture_of
@@ -21,6 +22,7 @@ from onnxpuma.tasks.writer import Writer
 
 # How many tokens are written after each sample: steps with a cache show their ranges within a few.
 WRITTEN = 4
+_DERIVED = (SUPPRESSED, *default_inputs(0))
 
 
 class Recorder(PlainRunner):
@@ -32,7 +34,7 @@ class Recorder(PlainRunner):
 
     def run(self, run: Run) -> Result:
         self.feeds.append(
-            (run.graph, {name: value for name, value in run.feed.items() if name != SUPPRESSED})
+            (run.graph, {name: value for name, value in run.feed.items() if name not in _DERIVED})
         )
         result = super().run(run)
         for name, array in (result.outputs | result.kept).items():

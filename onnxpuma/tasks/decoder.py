@@ -19,8 +19,10 @@ import numpy as np
 
 from onnxpuma.errors import InputError, ModelError
 from onnxpuma.graph.next_token import LOGITS, NEXT_TOKEN, NEXT_TOKENS, SUPPRESSED
+from onnxpuma.graph.sampling import MARKED, PARAMETERS_INPUT, SHIFT
 from onnxpuma.plan.inputs.closed import STATES
 from onnxpuma.tasks.port import KeptValue, Run, Runner, first, signature
+from onnxpuma.tasks.sampling import Draw
 
 MODEL, ENCODER, FIRST, LATER = "model", "encoder_model", "decoder_model", "decoder_with_past_model"
 
@@ -71,9 +73,33 @@ class Decoder:
         """The tokens from which the next one follows."""
         return self._ids
 
-    def read(self, ids: Sequence[int], suppressed: np.ndarray | None = None) -> Prediction:
-        """Read these tokens after the earlier ones; the predicted token is none of `suppressed`."""
-        return self._read(ids, suppressed, NEXT_TOKEN)[-1]
+    @property
+    def vocabulary(self) -> int:
+        """The number of ids from which a token is drawn. InputError where the owner has hidden that."""
+        port = signature(self._runner, self._first).inputs.get(PARAMETERS_INPUT)
+        shift = signature(self._runner, self._first).inputs.get(SHIFT)
+        if port is None:
+            raise InputError(
+                "the owner of this model lets nobody sample from it", "write the likeliest tokens instead"
+            )
+        return int(shift.shape[-1]) if shift is not None else 0  # type: ignore[arg-type]
+
+    def read(
+        self, ids: Sequence[int], suppressed: np.ndarray | None = None, drawn: Draw | None = None
+    ) -> Prediction:
+        """Read these tokens after the earlier ones; the predicted token is none of `suppressed`.
+
+        drawn: how it is drawn; by default it is the likeliest. Raises InputError where the owner has hidden
+        the output that this takes.
+        """
+        if drawn is None:
+            return self._read(ids, suppressed, NEXT_TOKEN)[-1]
+        if drawn.output not in signature(self._runner, self._first).outputs:
+            raise InputError(
+                f"the owner of this model has hidden {drawn.output}, from which such tokens are drawn",
+                "omit penalties and biases, or write the likeliest tokens",
+            )
+        return self._read(ids, suppressed, drawn.output, drawn.feed)[-1]
 
     def read_each(self, ids: Sequence[int], suppressed: np.ndarray | None = None) -> list[Prediction]:
         """The same, with what is predicted after each of these tokens.
@@ -114,11 +140,17 @@ class Decoder:
 
     # ---- within ---------------------------------------------------------------------------------------
 
-    def _read(self, ids: Sequence[int], suppressed: np.ndarray | None, tokens: str) -> list[Prediction]:
+    def _read(
+        self,
+        ids: Sequence[int],
+        suppressed: np.ndarray | None,
+        tokens: str,
+        steering: Mapping[str, np.ndarray] | None = None,
+    ) -> list[Prediction]:
         """The predictions of one run; `tokens` is the output that has them, for the last token or each."""
         graph = self._first if self._later is None or not self._ids else self._later
         new = [*self._ids, *ids] if self._later is None else list(ids)
-        feed = self._feed(graph, new, suppressed)
+        feed = self._feed(graph, new, suppressed) | dict(steering or {})
         has = signature(self._runner, graph).outputs
         keep = {name: present for name, present in self._sources.items() if present in has}
         if self._ids and graph != self._first:  # the encoder's part of the cache does not change
@@ -175,6 +207,8 @@ class Decoder:
                 feed[name] = known[name]
             elif name in self._sources:
                 feed[name] = port.empty()
+            elif name in (PARAMETERS_INPUT, SHIFT, MARKED):  # they have defaults
+                continue
             else:
                 raise ModelError(
                     f"{graph} takes '{name}', an input that is unknown here",

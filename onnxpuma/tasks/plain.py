@@ -14,6 +14,8 @@ from onnxpuma.errors import InputError, ModelError
 from onnxpuma.graph.folder import Source, find
 from onnxpuma.graph.next_token import LOGITS, NEXT_TOKEN, NEXT_TOKENS, SUPPRESSED
 from onnxpuma.graph.run import open_session
+from onnxpuma.graph.sampling import DRAWN, default_inputs
+from onnxpuma.tasks.plain_draw import drawn_plainly
 from onnxpuma.tasks.port import KeptValue, Port, Result, Run, Signature, Usage
 
 _TYPES = {"float": np.float32, "double": np.float64, "float16": np.float16, "bool": np.bool_}
@@ -30,6 +32,7 @@ class PlainRunner:
     def __init__(self, model: str | Path, threads: int = 1) -> None:
         self.usage = Usage()
         self._sessions = {source.name: _session(source, threads) for source in find(Path(model)).sources}
+        self._random = np.random.default_rng()
         self._graphs = {name: _signature(session) for name, session in self._sessions.items()}
 
     @property
@@ -40,14 +43,18 @@ class PlainRunner:
         begin = perf_counter()
         arrays = dict(run.feed)
         suppressed = arrays.pop(SUPPRESSED, ())
-        derived = {NEXT_TOKEN, NEXT_TOKENS}.intersection(run.outputs)
+        steering = {name: arrays.pop(name) for name in default_inputs(0) if name in arrays}
+        derived = {NEXT_TOKEN, NEXT_TOKENS, *DRAWN}.intersection(run.outputs)
         wanted = [name for name in dict.fromkeys((*run.outputs, *run.keep)) if name not in derived]
         if derived and LOGITS not in wanted:
             wanted.append(LOGITS)
         found = self._run(run.graph, wanted, arrays)
         for name in derived:
             rows = found[LOGITS] if name == NEXT_TOKENS else found[LOGITS][:, -1:]
-            found[name] = _best(rows, suppressed)
+            if name in DRAWN:
+                found[name] = drawn_plainly(rows, suppressed, steering, self._random)
+            else:
+                found[name] = _best(rows, suppressed)
         self.usage.requests += 1
         self.usage.seconds += perf_counter() - begin
         return Result({name: found[name] for name in run.outputs}, {name: found[name] for name in run.keep})
@@ -87,7 +94,12 @@ def _signature(session: Any) -> Signature:
     outputs = {arg.name: len(arg.shape) for arg in session.get_outputs()}
     if outputs.get(LOGITS) == 3 and "input_ids" in inputs:
         inputs[SUPPRESSED] = Port(SUPPRESSED, np.dtype(np.int64), ("suppressed",))
-        outputs[NEXT_TOKEN] = outputs[NEXT_TOKENS] = 2
+        outputs |= dict.fromkeys((NEXT_TOKEN, NEXT_TOKENS), 2)
+        size = next(arg.shape[-1] for arg in session.get_outputs() if arg.name == LOGITS)
+        if isinstance(size, int):
+            outputs |= dict.fromkeys(DRAWN, 2)
+            for name, value in default_inputs(size).items():
+                inputs[name] = Port(name, value.dtype, value.shape)
     return Signature(inputs, tuple(outputs))
 
 

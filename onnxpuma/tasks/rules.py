@@ -1,4 +1,4 @@
-"""The rules of greedy writing: its length, its end, the tokens it must not choose. All of them are public."""
+"""The rules of writing: its length, its end, the tokens it must not choose. All of them are public."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 
 from onnxpuma.errors import InputError
 from onnxpuma.tasks.folder import ModelFolder
+from onnxpuma.tasks.sampling import Sampling
 
 # The most tokens to write if neither the caller nor the model sets a limit; as in Transformers' pipelines.
 NEW_TOKENS = 256
 
 _GREEDY_ALREADY: Mapping[str, tuple[Any, ...]] = {
-    "do_sample": (False, None),
     "num_beams": (1, None),
     "num_return_sequences": (1, None),
 }
 _OTHER_THAN_GREEDY = (
-    *("temperature", "top_k", "top_p", "min_p", "typical_p", "penalty_alpha", "repetition_penalty"),
+    *("typical_p", "penalty_alpha", "epsilon_cutoff", "eta_cutoff"),
     *("no_repeat_ngram_size", "length_penalty", "early_stopping", "num_beam_groups", "diversity_penalty"),
 )
 
@@ -37,6 +37,7 @@ class WritingOptions:
     fixed_length: bool = False
     logits: bool = False  # open the logits too
     return_tensors: bool = False  # return ids in place of text
+    sampling: Sampling | None = None  # how to draw each token; None: the likeliest
 
     def __post_init__(self) -> None:
         for name in ("max_new_tokens", "max_length", "min_new_tokens", "min_length"):

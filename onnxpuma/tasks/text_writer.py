@@ -53,6 +53,11 @@ class TextGeneration(Writer):
                 "fixed_length hides how long a text is; drafts show the servers how many guesses were right",
                 "omit one of them",
             )
+        if merged.get("sampling") is not None and merged.get("draft") not in (None, "none"):
+            raise InputError(
+                "a draft is judged by the likeliest tokens, and these are drawn",
+                "omit the draft, or do_sample and what belongs to it",
+            )
         return merged
 
     def _guesser(self, options: Mapping[str, Any]) -> Guesser | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -16,6 +17,7 @@ from onnxpuma.tasks.decoder import Decoder
 from onnxpuma.tasks.folder import ModelFolder
 from onnxpuma.tasks.guesses import Guesser
 from onnxpuma.tasks.rules import WritingOptions, refuse_other_searches, rules
+from onnxpuma.tasks.sampling import ASKED, sampled, unapplied
 from onnxpuma.tasks.writing import Spelling, write
 
 _WRITING = tuple(field.name for field in fields(WritingOptions))
@@ -45,10 +47,10 @@ class Writer(Pipeline):
 
     key: ClassVar[str] = "generated"  # a result has its text under "<key>_text"
     strips: ClassVar[bool] = False  # whether to drop space before a passage, and put one between two
-    known: ClassVar[frozenset[str]] = frozenset(_WRITING)
+    known: ClassVar[frozenset[str]] = frozenset((*_WRITING, *ASKED))
 
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        merged = super().options(given)
+        merged = sampled(super().options(given))
         writing_options(merged)
         return merged
 
@@ -74,13 +76,17 @@ class Writer(Pipeline):
         """The tokens of the text, each with the text that it makes readable."""
         before = self.runner.usage.copy()
         chosen = writing_options(options)
+        notice = unapplied(self.folder.generation, chosen.sampling, options.get("do_sample") is False)
+        if notice is not None:
+            warnings.warn(notice, stacklevel=2)
         gap = False
         try:
             for passage in self.passages(item, options):
                 steering = rules(self.folder, chosen, passage.length)
                 decoder, prompt = passage.begin()
                 spelling = Spelling(self.folder.tokenizer, passage.after, self.strips)
-                with closing(write(decoder, prompt, steering, passage.guesser)) as predictions:
+                written = write(decoder, prompt, steering, passage.guesser, chosen.sampling)
+                with closing(written) as predictions:
                     for found in predictions:
                         text = spelling.add(found.token)
                         yield Piece(_spaced(text, gap), found.token, found.logits)

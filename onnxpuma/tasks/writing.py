@@ -1,4 +1,4 @@
-"""Greedy writing, a token at a time or several guessed ones, and its text as it becomes readable."""
+"""Writing a token at a time, or several guessed ones, and the text as it becomes readable."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from typing import Any
 from onnxpuma.tasks.decoder import Decoder, Prediction
 from onnxpuma.tasks.guesses import Guesser
 from onnxpuma.tasks.rules import Rules
+from onnxpuma.tasks.sampling import Sampling, draw
 
 
 def write(
-    decoder: Decoder, prompt: Sequence[int], rules: Rules, guesser: Guesser | None = None
+    decoder: Decoder,
+    prompt: Sequence[int],
+    rules: Rules,
+    guesser: Guesser | None = None,
+    sampling: Sampling | None = None,
 ) -> Generator[Prediction]:
     """The tokens that follow `prompt`, the one that ends the text included; closes the decoder afterwards.
 
@@ -21,6 +26,8 @@ def write(
     guesser: guesses tokens, which the next run reads behind the last one; the model then tells what follows
     each of them, and all guesses up to the first wrong one are part of the text. The text is the same as
     without; its length is not fixed.
+
+    sampling: how each token is drawn, without a guesser; by default it is the likeliest.
     """
     try:
         text, new, ended, place = list(prompt), list(prompt), False, 0
@@ -36,7 +43,10 @@ def write(
                 found = every[: _right(guesses, every, rules, place) + 1]
                 decoder.forget(len(text) + len(found) - 1)
             else:
-                found = [decoder.read(new, suppressed)]
+                drawn = None
+                if sampling is not None:
+                    drawn = draw(sampling, prompt, text[len(prompt) :], decoder.vocabulary)
+                found = [decoder.read(new, suppressed, drawn)]
             if forced is not None:
                 found = [Prediction(forced, found[0].logits)]
             for one in found:

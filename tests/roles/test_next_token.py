@@ -26,6 +26,8 @@ from onnxpuma.transport.client_port import Request
 from onnxpuma.transport.link import as_bytes
 
 WORDS, WIDTH = 40, 8
+DERIVED_INPUTS = ("suppressed_ids", "sampling", "logit_shift", "repeated_ids")
+DERIVED_OUTPUTS = ("next_token", "next_tokens", "sampled_token", "shifted_token", "penalised_token")
 
 
 def decoder() -> onnx.ModelProto:
@@ -139,8 +141,8 @@ def test_one_row_of_the_prompt_goes_through_the_block(blueprint: Blueprint) -> N
 
 
 def test_what_is_derived_is_written_down(blueprint: Blueprint, tmp_path: Path) -> None:
-    assert blueprint.derived_inputs == ("suppressed_ids",)
-    assert blueprint.derived_outputs == ("next_token", "next_tokens")
+    assert blueprint.derived_inputs == DERIVED_INPUTS
+    assert blueprint.derived_outputs == DERIVED_OUTPUTS
     spec = blueprint.inputs["suppressed_ids"]
     assert (spec.secret, spec.vocabulary, spec.dtype) == (False, WORDS, np.int64)
     assert spec.default is not None
@@ -148,8 +150,8 @@ def test_what_is_derived_is_written_down(blueprint: Blueprint, tmp_path: Path) -
     blueprint.save(tmp_path)
     assert Blueprint.read(tmp_path).digest == blueprint.digest
     policy = json.loads((tmp_path / POLICY).read_text())
-    assert policy["derived"]["inputs"] == ["suppressed_ids"]
-    assert policy["derived"]["outputs"] == ["next_token", "next_tokens"]
+    assert policy["derived"]["inputs"] == list(DERIVED_INPUTS)
+    assert policy["derived"]["outputs"] == list(DERIVED_OUTPUTS)
     for change in ({"vocabulary": None}, {"hidden": ["present"]}, {"vocabulary": WORDS - 1}):
         changed = {**policy, "derived": {**policy["derived"], **change}}
         (tmp_path / POLICY).write_text(json.dumps(changed))
@@ -171,12 +173,12 @@ def test_feeds_with_and_without_suppressed_ids(blueprint: Blueprint) -> None:
 
 
 def test_no_pattern_makes_the_suppressed_ids_secret(path: Path) -> None:
-    assert prepare(path, Policy(secret_inputs=["*"]))[0].public_inputs == ("suppressed_ids",)
+    assert prepare(path, Policy(secret_inputs=["*"]))[0].public_inputs == DERIVED_INPUTS[:2]
 
 
 def test_hiding_the_logits_or_the_token(path: Path) -> None:
     hidden, _ = prepare(path, Policy(hide=["log*"]))
-    assert list(hidden.outputs) == ["present", "next_token", "next_tokens"]
+    assert list(hidden.outputs) == ["present", *DERIVED_OUTPUTS]
     assert hidden.hidden == ("logits",)
     assert hidden.digest != prepare(path)[0].digest
     with pytest.raises(InputError, match="no output 'logits'"):
@@ -184,10 +186,14 @@ def test_hiding_the_logits_or_the_token(path: Path) -> None:
     without, _ = prepare(path, Policy(hide=["next_token"]))
     assert (list(without.outputs), list(without.inputs)) == (["logits", "present"], list(prompt()))
     assert without.derived_outputs == ()
-    assert without.hidden == ("next_token", "next_tokens")
+    assert without.hidden == DERIVED_OUTPUTS
     single, _ = prepare(path, Policy(hide=["next_tokens"]))
-    assert single.derived_outputs == ("next_token",)
-    assert single.derived_inputs == ("suppressed_ids",)
+    assert single.derived_outputs == tuple(name for name in DERIVED_OUTPUTS if name != "next_tokens")
+    assert single.derived_inputs == DERIVED_INPUTS
+    greedy, _ = prepare(path, Policy(hide=["s*_token", "penalised_token"]))
+    assert greedy.derived_inputs == DERIVED_INPUTS[:1]
+    unbiased, _ = prepare(path, Policy(hide=["shifted_token", "penalised_token"]))
+    assert unbiased.derived_inputs == DERIVED_INPUTS[:2]
     alone, _ = prepare(path, Policy(hide=["logits", "present"]))
     assert check_outputs(alone, None)[0] == ("next_token",)
     with pytest.raises(ConfigError, match="leaves no output"):

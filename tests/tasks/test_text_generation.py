@@ -158,8 +158,8 @@ def test_writing_ends_where_the_positions_do(pipe: Any, watched: Any) -> None:
     ("options", "message"),
     [
         ({"num_beams": 4}, "num_beams=4 asks for another search than greedy"),
-        ({"do_sample": True}, "do_sample=True"),
-        ({"temperature": 0.7}, "temperature=0.7"),
+        ({"typical_p": 0.7}, "typical_p=0.7"),
+        ({"temperature": 0.7}, "temperature steers sampling"),
         ({"no_repeat_ngram_size": 3}, "no_repeat_ngram_size=3"),
         ({"max_new_token": 4}, "no option 'max_new_token'"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0"),

@@ -25,6 +25,7 @@ from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, taken
 from onnxpuma.mpc.protocols import circle
 from onnxpuma.mpc.protocols.circle import Integers
 from onnxpuma.mpc.protocols.convert import deal, deal_cost
+from onnxpuma.mpc.protocols.gumbel import table as noise_table
 from onnxpuma.mpc.protocols.powers import tables as powers_of_e
 from onnxpuma.mpc.ring.arrays import filled, flat, nothing
 from onnxpuma.mpc.ring.words import Words, from_integers, resized
@@ -186,6 +187,7 @@ def fingerprint() -> str:
         numbers = (*shape, *series.coefficients)
         digest.update(struct.pack(f"<{len(numbers)}d", *numbers))
     arcs = (circle.whole(17, 12), circle.whole(13, 30), circle.arc(26, 13, 30))
+    digest.update(repr(noise_table()).encode())
     for table in (
         *(t for pair in arcs for t in pair),
         *powers_of_e(19, 15, -16)[:2],

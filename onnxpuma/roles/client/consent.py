@@ -15,6 +15,7 @@ import numpy as np
 
 from onnxpuma.errors import InputError
 from onnxpuma.graph.patterns import picked
+from onnxpuma.graph.sampling import NEUTRAL, PARAMETERS_INPUT
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.inputs.roles import Role, role_of
 from onnxpuma.plan.inputs.spec import InputSpec
@@ -38,7 +39,7 @@ def check_consent(
         if isinstance(value, Kept) or value.size == 0 or is_named(name, allowed):
             continue
         spec = blueprint.inputs[name]
-        if name in blueprint.derived_inputs and _suppresses(blueprint, spec):
+        if name in blueprint.derived_inputs and (_suppresses(blueprint, spec) or _steers(spec)):
             continue
         role = role_of(name, spec.dtype, spec.vocabulary)
         if role is None:
@@ -76,6 +77,11 @@ def _suppresses(blueprint: Blueprint, spec: InputSpec) -> bool:
         (n.op, place) for n in blueprint.graph.nodes for place, i in enumerate(n.inputs) if i == spec.name
     ]
     return spec.dtype.kind == "i" and set(readers) <= {("Shape", 0), ("ScatterElements", 1)}
+
+
+def _steers(spec: InputSpec) -> bool:
+    """Whether the derived input is the one with the parameters of sampling, which the client chooses."""
+    return spec.name == PARAMETERS_INPUT and spec.shape == (len(NEUTRAL),)
 
 
 _EXPECTED: dict[Role, str] = {

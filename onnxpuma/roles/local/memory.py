@@ -94,6 +94,8 @@ class MemoryModel:
         self, feed: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None, timeout: float = 120.0
     ) -> MemoryRun:
         """Plan, share, run in three threads and open the outputs (None: the model's own)."""
+        specs = self.blueprint.inputs.items()
+        feed = {**{name: s.default for name, s in specs if s.default is not None}, **feed}
         return run_plan(self.plan(feed, outputs), feed, self._interpreters, timeout)
 
 

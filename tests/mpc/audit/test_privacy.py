@@ -36,9 +36,11 @@ from onnxpuma.mpc.protocols import (
     clamp,
     compare,
     convert,
+    cutoff,
     exp_softmax,
     fours,
     gate,
+    gumbel,
     histogram,
     lifting_gate,
     linear,
@@ -210,6 +212,27 @@ def best_of_group(k: int, size: int, secret: bool, party: Party, *w: Words) -> P
     return (yield from done(found))
 
 
+def drawn_from(k: int, length: int, party: Party, *w: Words) -> Protocol[Any]:
+    shared = [as_replicated(party, w[3 * i : 3 * i + 3], k) for i in range(length)]
+    scores = stacked(shared, axis=1)
+    noisy = scores + gumbel.gumbel(party, scores.shape, 1.0, scores.format)
+    values, places = yield from argmax.tournament(party, noisy, P)
+    return [(yield from settle(party, values)), *places]
+
+
+def reached(
+    k: int, length: int, thresholds: tuple[int, ...], bits: int, weighed: bool, party: Party, *w: Words
+) -> Protocol[Any]:
+    """How many elements of a row, or how much of their weights, reach each threshold."""
+    shared = [as_replicated(party, w[3 * i : 3 * i + 3], k) for i in range(length)]
+    rest = w[3 * length :]
+    weights = [as_replicated(party, rest[3 * i : 3 * i + 3], bits) for i in range(length if weighed else 0)]
+    x = see(party, stacked(shared, axis=1), P)
+    held = see(party, stacked(weights, axis=1), P) if weighed else None
+    found = yield from done((yield from cutoff.reaching(party, x, thresholds, held, bits)))
+    return [found[:, number] for number in range(len(thresholds))]
+
+
 def series_of(k: int, series: Series, fraction: int, bits: int, party: Party, *w: Words) -> Protocol[Any]:
     return (yield from evaluate_series(party, series, as_split(party, w, k), fraction, bits))
 
@@ -352,6 +375,7 @@ ENUMERATED = [
     Case("row of two", partial(rows, 1, 2), split_words(1, 2)),
     Case("largest of two, a public place", partial(best_of_group, 1, 2, False), replicated(1, 2)),
     Case("largest of two, a secret place", partial(best_of_group, 1, 2, True), replicated(1, 4)),
+    Case("number that reaches one", partial(reached, 2, 1, (1,), 2, False), replicated(2)),
     Case("series", partial(series_of, 3, TINY, 1, 3), split_words(3)),
     Case("zero counts", partial(counted, 2), pair_words(2)),
     Case("near the largest of two", partial(near_the_largest, 2, Histogram(2, 2, 0), 2, 2), split_words(2)),
@@ -393,6 +417,7 @@ FULL_WIDTH = [
     Case("wide sign of three blocks", partial(compared, 12, wide_negative), split_words(12)),
     Case("rows of three", partial(rows, 8, 3), split_words(8, 3)),
     Case("largest of three, a public place", partial(best_of_group, 8, 3, False), replicated(8, 3)),
+    Case("numbers that reach three", partial(reached, 8, 2, (16, 32, 48), 9, False), replicated(8, 2)),
     Case("zero counts", partial(counted, 5), pair_words(5)),
     Case(
         "near the largest of three",
@@ -432,6 +457,12 @@ COMPOSED = [
     Case("wide equality", partial(compared, 64, wide_zero), split_words(64)),
     Case("row of four by fours", partial(rows, 8, 4, by=maximum.row_maximum_by_fours), split_words(8, 4)),
     Case("place of the largest of five", partial(best_of, 12, 5), replicated(12, 5)),
+    Case(
+        "weights of what reaches three",
+        partial(reached, 8, 2, (16, 32, 48), 20, True),
+        replicated(8, 2) + replicated(20, 2),
+    ),
+    Case("a draw from five", partial(drawn_from, 20, 5), replicated(20, 5)),
     Case("largest of four, and its place", partial(best_of_group, 12, 4, True), replicated(12, 8)),
     Case("wide exponential", of_one(exponential), replicated(64)),
     Case("activation", partial(activated, "gelu", False), replicated(64)),

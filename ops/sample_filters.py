@@ -1,0 +1,300 @@
+"""Rows of scores of which some are ruled out before one is drawn: top-k, top-p and min-p.
+
+All three keep the scores from some threshold on. Scores are read relative to the largest of their row, in a
+window of 32 units below it: what lies further down has less than e^-32 of its probability, and counts as if
+it lay at the window's end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxpuma.mpc.cost import FREE, Cost, Network
+from onnxpuma.mpc.format import RESTING
+from onnxpuma.mpc.forms import Replicated, joined, see, stacked, zeros
+from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.protocols.compare import (
+    SHORT_BITS,
+    signs,
+    signs_cost,
+    wide_negative,
+    wide_negative_cost,
+)
+from onnxpuma.mpc.protocols.convert import replicate_pair, replicate_pair_cost, settle
+from onnxpuma.mpc.protocols.cutoff import cutoff, cutoff_cost, even_steps
+from onnxpuma.mpc.protocols.exp_softmax import FRACTION as EXP_FRACTION
+from onnxpuma.mpc.protocols.exp_softmax import POWER, WIDE, exp_window, exp_window_cost
+from onnxpuma.mpc.protocols.gate import gate, gate_cost
+from onnxpuma.mpc.protocols.gumbel import LEAST, MOST, gumbel
+from onnxpuma.mpc.protocols.maximum import (
+    row_maximum,
+    row_maximum_by_fours,
+    row_maximum_by_fours_cost,
+    row_maximum_cost,
+)
+from onnxpuma.mpc.protocols.pivots import blocks, each_led, over_parts, spread, spread_all
+from onnxpuma.mpc.protocols.truncate import lift, lift_cost
+from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost
+
+FRACTION = 12  # fraction bits of a score
+_UNITS = 5  # the logarithm of the window
+_WIDTH = _UNITS + FRACTION  # bits of a score in it
+_LAST = 2  # a threshold of top-k or top-p is a multiple of 2^-10
+_LIFTED = math.ceil(1 - LEAST)  # added to a score that passes, so that with its noise it is above zero
+BITS = FRACTION + 1 + math.ceil(math.log2(2**_UNITS + MOST + _LIFTED))
+"""Bits of the scores with noise, and of the result."""
+_WEIGHT = 18  # fraction bits of a probability
+_SHARE = 20  # fraction bits of top-p
+_MOST_STEP = 5  # the most bits of a threshold that are found at a time
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What is ruled out, as `Sampling` has it: 0, 1 and 0 rule out nothing."""
+
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+    @property
+    def any(self) -> bool:
+        return bool(self.top_k) or self.top_p < 1 or self.min_p > 0
+
+    @property
+    def floor(self) -> int:
+        """The threshold of min-p, in units of the window."""
+        if not self.min_p:
+            return 0
+        return max(0, (1 << _WIDTH) - 1 + round(math.log(self.min_p) * 2.0**FRACTION))
+
+
+def _weight_bits(length: int) -> int:
+    """Bits of a sum of probabilities."""
+    return _WEIGHT + length.bit_length() + 2
+
+
+def _count_bits(length: int) -> int:
+    return length.bit_length() + 2
+
+
+# ---- the largest of each row --------------------------------------------------------------------------
+
+
+def _tops(party: Party, x: Replicated, fours: bool) -> Protocol[Replicated]:
+    largest = row_maximum_by_fours if fours else row_maximum
+    pieces = blocks(*x.shape)
+
+    def each(piece: tuple[slice, slice], pivot: int) -> Protocol[Replicated]:
+        part = x[piece]
+        lengths = np.full(part.shape[0], part.shape[1])
+        found = yield from largest(party, see(party, part.flat(), pivot), lengths)
+        return (yield from settle(party, found))
+
+    found = yield from each_led(party, pieces, each)
+    if len(pieces) == 1:
+        return found[0]
+    if x.shape[0] >= 3:
+        return joined(found)
+    last = stacked(found, axis=1)
+    seen = see(party, last.flat(), party.next_pivot())
+    top = yield from largest(party, seen, np.full(x.shape[0], len(pieces)))
+    return (yield from settle(party, top))
+
+
+def _tops_cost(rows: int, length: int, bits: int, fours: bool) -> Cost:
+    largest = row_maximum_by_fours_cost if fours else row_maximum_cost
+    total, pieces = FREE, blocks(rows, length)
+    for r, c in pieces:
+        n, m = r.stop - r.start, c.stop - c.start
+        total |= largest(n * m, np.full(n, m), bits)
+    if len(pieces) > 1 and rows < 3:
+        total = total + largest(rows * len(pieces), np.full(rows, len(pieces)), bits)
+    return total
+
+
+# ---- the window, and the probabilities in it ----------------------------------------------------------
+
+
+def _windowed(party: Party, apart: Replicated) -> Protocol[Replicated]:
+    """max(x, 0), mod 2^BITS, of x below 2^_WIDTH units."""
+
+    def each(part: Replicated, pivot: int) -> Protocol[Replicated]:
+        seen = see(party, part, pivot)
+        below = yield from wide_negative(party, seen)
+        pair = yield from gate(party, ~below, seen.modulo(BITS))
+        return (yield from settle(party, replicate_pair(party, pair)))
+
+    return (yield from spread(party, apart, each))
+
+
+def _windowed_cost(elements: int, bits: int) -> Cost:
+    def each(n: int) -> Cost:
+        return wide_negative_cost(n, bits) + gate_cost(n, BITS) + replicate_pair_cost(n, BITS)
+
+    return over_parts(elements, each)
+
+
+_READ = FRACTION + WIDE.unit + WIDE.digit_bits(2.0**_UNITS)  # bits of an argument of exp
+
+
+def _weights(party: Party, y: Replicated, bits: int) -> Protocol[Replicated]:
+    """e^(y - 32), _WEIGHT fraction bits mod 2^bits."""
+
+    def each(part: Replicated, pivot: int) -> Protocol[Replicated]:
+        seen = see(party, part.modulo(_READ), pivot).plus_numbers(WIDE.top - 2.0**_UNITS)
+        power = yield from exp_window(party, seen, WIDE)
+        return (yield from lift_pair(party, power.lowered(EXP_FRACTION - _WEIGHT), bits, least=-1))
+
+    return (yield from spread(party, y, each))
+
+
+def _weights_cost(elements: int, bits: int) -> Cost:
+    def each(n: int) -> Cost:
+        found = exp_window_cost(n, WIDE.digit_bits(2.0**_UNITS), WIDE)
+        return found + lift_pair_cost(n, POWER.bits - EXP_FRACTION + _WEIGHT, bits)
+
+    return over_parts(elements, each)
+
+
+def _passed(party: Party, apart: Replicated, x: Replicated) -> Protocol[Replicated]:
+    """x where `apart` is zero or more, else zero; in x's format."""
+
+    def each(parts: Sequence[Replicated], pivot: int) -> Protocol[list[Replicated]]:
+        distance, value = (see(party, part, pivot) for part in parts)
+        (below,) = yield from signs(party, distance, (0,), deep=distance.bits > SHORT_BITS)
+        pair = yield from gate(party, ~below, value)
+        return [(yield from settle(party, replicate_pair(party, pair)))]
+
+    (found,) = yield from spread_all(party, [apart, x], each)
+    return found
+
+
+def _passed_cost(elements: int, read: int, bits: int) -> Cost:
+    def each(n: int) -> Cost:
+        found = signs_cost(n, read, deep=read > SHORT_BITS)
+        return found + gate_cost(n, bits) + replicate_pair_cost(n, bits)
+
+    return over_parts(elements, each)
+
+
+def _less(y: Replicated, threshold: Replicated) -> Replicated:
+    """The distances of rows (rows, n) from their threshold (rows,), in as few bits as hold them."""
+    both = y.modulo(_WIDTH + 1), threshold.modulo(_WIDTH + 1)
+    return both[0] - both[1].reshape(-1, 1).broadcast_to(y.shape)
+
+
+# ---- all together -------------------------------------------------------------------------------------
+
+
+def _fastest_steps(rows: int, length: int, weighed: bool, network: Network) -> tuple[int, ...]:
+    bits = _weight_bits(length) if weighed else _count_bits(length)
+    ways = {
+        f"{most} bits at a time": cutoff_cost(
+            rows, length, _WIDTH + 1, weighed, even_steps(_WIDTH - _LAST, most), bits
+        )
+        for most in range(1, _MOST_STEP + 1)
+    }
+    return even_steps(_WIDTH - _LAST, int(network.fastest(ways)[0]))
+
+
+def _fours(rows: int, length: int, bits: int, network: Network) -> bool:
+    ways = {name: _tops_cost(rows, length, bits, name == "by fours") for name in ("by twos", "by fours")}
+    return network.fastest(ways) == "by fours"
+
+
+def filtered(
+    party: Party, x: Replicated, out: np.ndarray | None, filters: Filters, network: Network
+) -> Protocol[Replicated]:
+    """Rows (rows, n) of scores at FRACTION fraction bits mod 2^k, to numbers mod 2^BITS whose largest is a
+    draw from the softmax of the scores that pass the filters.
+
+    out: the places of scores that are ruled out for public reasons. Conditions: two scores of a row differ by
+    less than 2^(k-1) units; BITS <= k <= 41. Scores within 2^-10 of the last one that passes top-k or top-p
+    may pass with it. Rounds and bits: `filtered_cost`.
+    """
+    rows, length = x.shape
+    # 1. the window below the largest of each row
+    top = yield from _tops(
+        party, x if out is None else _copied(x, out), _fours(rows, length, x.bits, network)
+    )
+    apart = x - top.reshape(-1, 1).broadcast_to(x.shape)
+    y = yield from _windowed(party, apart.plus_numbers(((1 << _WIDTH) - 1) * 2.0**-FRACTION))
+    y = y if out is None else y.zeroed(out)
+    # 2. the threshold of each filter
+    threshold = zeros(party.index, (rows,), y.format.modulo(_WIDTH + 1))
+    if filters.top_k and filters.top_k < length:
+        steps, bits = _fastest_steps(rows, length, False, network), _count_bits(length)
+        read = y.modulo(_WIDTH + 1)
+        threshold = yield from cutoff(party, read, None, filters.top_k, steps, _LAST, bits)
+    if filters.top_p < 1:
+        threshold = yield from _nucleus(party, y, out, threshold, filters, network)
+    if filters.floor:
+        threshold = yield from _raised(party, threshold, filters)
+    # 3. noise on what reaches it, and zero for the rest
+    noisy = y + gumbel(party, y.shape, 1.0, y.format)
+    return (yield from _passed(party, _less(y, threshold), noisy.plus_numbers(float(_LIFTED))))
+
+
+def _copied(x: Replicated, out: np.ndarray) -> Replicated:
+    """The rows with a copy of one that is not ruled out in the place of each that is."""
+    first = (~out).argmax(axis=-1)[:, None]
+    return x.take_along(np.where(out, first, np.arange(out.shape[1])), 1)
+
+
+def _nucleus(
+    party: Party,
+    y: Replicated,
+    out: np.ndarray | None,
+    threshold: Replicated,
+    filters: Filters,
+    network: Network,
+) -> Protocol[Replicated]:
+    """The threshold of top-p among the scores from `threshold` on."""
+    rows, length = y.shape
+    bits = _weight_bits(length)
+    weights = yield from _weights(party, y, bits)
+    weights = weights if out is None else weights.zeroed(out)
+    if filters.top_k and filters.top_k < length:
+        weights = yield from _passed(party, _less(y, threshold), weights)
+    # the share of the sum that is wanted
+    total = weights.sum(-1)
+    whole = yield from lift(party, see(party, total, party.next_pivot()), RESTING.bits)
+    share = whole.times_integers(round(filters.top_p * 2.0**_SHARE), _SHARE).lowered(_SHARE)
+    steps = _fastest_steps(rows, length, True, network)
+    target = share.modulo(bits)
+    return (yield from cutoff(party, y.modulo(_WIDTH + 1), weights, target, steps, _LAST, bits))
+
+
+def _raised(party: Party, threshold: Replicated, filters: Filters) -> Protocol[Replicated]:
+    """The larger of a threshold and that of min-p."""
+    floor = filters.floor * 2.0**-FRACTION
+    if not filters.top_k and filters.top_p == 1:
+        return threshold.plus_numbers(floor)
+    more = threshold.plus_numbers(-floor)
+    return (yield from _passed_alone(party, more)).plus_numbers(floor)
+
+
+def _passed_alone(party: Party, x: Replicated) -> Protocol[Replicated]:
+    return (yield from _passed(party, x, x))
+
+
+def filtered_cost(rows: int, length: int, bits: int, filters: Filters, network: Network) -> Cost:
+    n, read = rows * length, _WIDTH + 1
+    total = _tops_cost(rows, length, bits, _fours(rows, length, bits, network)) + _windowed_cost(n, bits)
+    among = bool(filters.top_k) and filters.top_k < length
+    if among:
+        steps = _fastest_steps(rows, length, False, network)
+        total = total + cutoff_cost(rows, length, read, False, steps, _count_bits(length))
+    if filters.top_p < 1:
+        held = _weight_bits(length)
+        total = total + _weights_cost(n, held)
+        total = total + (_passed_cost(n, read, held) if among else FREE) + lift_cost(rows, held, RESTING.bits)
+        steps = _fastest_steps(rows, length, True, network)
+        total = total + cutoff_cost(rows, length, read, True, steps, held)
+    if filters.floor and (filters.top_k or filters.top_p < 1):
+        total = total + _passed_cost(rows, read, read)
+    return total + _passed_cost(n, read, BITS)

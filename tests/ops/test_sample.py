@@ -1,0 +1,153 @@
+"""Sample: draws from the softmax of a row, after temperature, top-k, top-p and min-p, on shares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from scipy import stats
+
+from onnxpuma.errors import UnsupportedModelError
+from onnxpuma.mpc.cost import Network
+from onnxpuma.mpc.forms import Replicated
+from onnxpuma.ops import sample
+from onnxpuma.roles.local.memory import MemoryModel
+from onnxpuma.tasks.plain_draw import probabilities
+
+IDS = 12
+SCORES = np.array([2.0, -1.3, 0.4, 3.1, 3.0, -4.0, 1.1, 0.0, -0.2, 2.5, 0.9, -2.2], np.float32)
+FAR = Network(latency=0.05)
+
+
+def model(ids: int = IDS, beside: np.ndarray | None = None, **wishes: Any) -> MemoryModel:
+    """Rows of secret scores; `beside`: public numbers that are added to them."""
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("onnxpuma", 1)]
+    nodes, weights, read = [], [], "x"
+    if beside is not None:
+        nodes, read = [helper.make_node("Add", ["x", "beside"], ["s"])], "s"
+        weights = [numpy_helper.from_array(beside.astype(np.float32), "beside")]
+    nodes.append(helper.make_node("Sample", [read, "sampling"], ["y"], domain="onnxpuma"))
+    inputs = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", ids]),
+        helper.make_tensor_value_info("sampling", TensorProto.FLOAT, [5]),
+    ]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.INT64, ["n"])]
+    proto = helper.make_model(
+        helper.make_graph(nodes, "draw", inputs, outputs, weights), opset_imports=opsets, ir_version=9
+    )
+    usual = {"rewrite": False, "at_client": False, "public_inputs": ["sampling"], "range_check": False}
+    return MemoryModel(proto, **{**usual, **wishes})
+
+
+def draws(scores: np.ndarray, count: int, steering: tuple[float, ...], **wishes: Any) -> np.ndarray:
+    """How often each id was drawn from these scores; the declared cost is the counted one."""
+    feed = {"x": np.tile(scores, (count, 1)), "sampling": np.array([*steering, 1], np.float32)}
+    done = model(len(scores), **wishes).run(feed, ["y"])
+    assert done.cost == done.plan.cost
+    return np.bincount(done.outputs["y"], minlength=len(scores))
+
+
+def fits(counts: np.ndarray, expected: np.ndarray) -> bool:
+    """Chi-square at 1e-4; nothing is drawn that cannot be."""
+    assert counts[expected == 0].sum() == 0
+    often = expected * counts.sum() > 5
+    parts = [(counts[often], expected[often] * counts.sum())]
+    seen, due = parts[0]
+    if len(seen) < 2:
+        return bool(seen.sum() >= counts.sum() - 20)
+    chi = float(((seen - due) ** 2 / due).sum())
+    return bool(stats.chi2.sf(chi, len(seen) - 1) > 1e-4)
+
+
+STEERINGS = [
+    (1.0, 0, 1, 0),
+    (0.5, 0, 1, 0),
+    (4.0, 0, 1, 0),
+    (0.05, 0, 1, 0),
+    (1.0, 4, 1, 0),
+    (1.0, 0, 0.7, 0),
+    (0.8, 0, 1, 0.1),
+    (1.5, 8, 0.85, 0.1),
+]
+
+
+@pytest.mark.parametrize("steering", STEERINGS)
+def test_ids_are_drawn_as_in_the_clear(steering: tuple[float, ...]) -> None:
+    expected = probabilities(SCORES, np.array(steering))
+    assert fits(draws(SCORES, 3000, steering), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steering", STEERINGS)
+def test_a_hundred_thousand_draws(steering: tuple[float, ...]) -> None:
+    expected = probabilities(SCORES, np.array(steering))
+    assert fits(draws(SCORES, 100_000, steering), expected)
+
+
+@pytest.mark.parametrize("steering", [(1.0, 0, 1, 0), (1.0, 3, 0.9, 0)])
+def test_by_fewer_rounds(steering: tuple[float, ...]) -> None:
+    expected = probabilities(SCORES, np.array(steering))
+    assert fits(draws(SCORES, 500, steering, network=FAR), expected)
+
+
+@pytest.mark.parametrize("steering", [(1.0, 0, 1, 0), (0.5, 0, 1, 0), (1.0, 4, 0.9, 0.01)])
+def test_scores_ruled_out_for_public_reasons(steering: tuple[float, ...]) -> None:
+    beside = np.where(np.arange(IDS) % 3 == 0, -8192.0, 0.0)
+    left = np.where(beside < 0, -np.inf, SCORES)
+    counts = draws(SCORES, 1500, steering, beside=beside)
+    assert fits(counts, probabilities(left, np.array(steering)))
+
+
+def test_the_largest_without_noise() -> None:
+    assert draws(SCORES, 7, (0.0, 0, 1, 0))[int(SCORES.argmax())] == 7
+
+
+def test_one_part_of_the_noise_alone_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the two other parts draws do not follow the softmax."""
+    whole = sample.gumbel
+
+    def poor(party: Any, shape: Any, scale: float, format: Any) -> Replicated:
+        noise = whole(party, shape, scale, format)
+        first = noise.first if party.index == 0 else noise.first * 0
+        second = noise.second if party.index == 2 else noise.second * 0
+        return Replicated(party.index, first, second, format)
+
+    monkeypatch.setattr(sample, "gumbel", poor)
+    assert not fits(draws(SCORES, 3000, (1.0, 0, 1, 0)), probabilities(SCORES, np.array((1.0, 0, 1, 0))))
+
+
+def test_a_long_row_of_a_product() -> None:
+    """Read from the product itself; the vocabulary is spread over the pivots."""
+    ids, random = 3000, np.random.default_rng(0)
+    head = random.normal(0, 0.4, (8, ids)).astype(np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["h", "head"], ["x"]),
+        helper.make_node("Sample", ["x", "sampling"], ["y"], domain="onnxpuma"),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("h", TensorProto.FLOAT, ["n", 8]),
+        helper.make_tensor_value_info("sampling", TensorProto.FLOAT, [5]),
+    ]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.INT64, ["n"])]
+    graph = helper.make_graph(nodes, "draw", inputs, outputs, [numpy_helper.from_array(head, "head")])
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("onnxpuma", 1)]
+    proto = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+    held = MemoryModel(proto, public_inputs=["sampling"], ranges={"h": [-4.0, 4.0]})
+    h = random.normal(0, 1, (2, 8)).astype(np.float32)
+    for steering in ((1.0, 0, 1, 0), (0.0, 0, 1, 0), (1.0, 5, 1, 0), (1.0, 0, 0.5, 0.01)):
+        done = held.run({"h": h, "sampling": np.array([*steering, 1], np.float32)}, ["y"])
+        assert done.cost == done.plan.cost
+        expected = probabilities(h @ head, np.array(steering))
+        assert (np.take_along_axis(expected, done.outputs["y"][:, None], 1) > 0).all()
+    assert "Sample" in {step.operator.name for step in done.plan.steps}
+
+
+@pytest.mark.parametrize(
+    "steering", [(200.0, 0, 1, 0), (0.001, 0, 1, 0), (1.0, -1, 1, 0), (1.0, 0, 0.0, 0), (1.0, 0, 1, 2.0)]
+)
+def test_parameters_beyond_their_ranges_are_refused(steering: tuple[float, ...]) -> None:
+    feed = {"x": SCORES[None], "sampling": np.array([*steering, 1], np.float32)}
+    with pytest.raises(UnsupportedModelError, match="beyond their ranges"):
+        model().plan(feed, ["y"])
