@@ -136,6 +136,7 @@ class Operator:
 
 
 _OPERATORS: dict[str, Operator] = {}
+_OWN: dict[tuple[str, str], Operator] = {}  # by domain: nodes that no exporter writes
 
 
 def operator(
@@ -192,7 +193,12 @@ def operator(
 
 def find(node: Node) -> Operator | None:
     """The operator of this node, None if there is no kernel for it."""
-    return None if node.domain else _OPERATORS.get(node.op)
+    return _OWN.get((node.domain, node.op)) if node.domain else _OPERATORS.get(node.op)
+
+
+def register_own(domain: str, found: Operator) -> None:
+    """Register the operator of a node that this package itself puts into a graph."""
+    _OWN[domain, found.name] = found
 
 
 def operators() -> dict[str, Operator]:

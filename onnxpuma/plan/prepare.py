@@ -23,6 +23,7 @@ from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.inputs.closed import closed_outputs, resumed_inputs, shared_inputs
 from onnxpuma.plan.inputs.roles import open_inputs
 from onnxpuma.plan.narrow import check_resting, is_narrow
+from onnxpuma.plan.noise.noised import Noised, check_noise, with_noise
 from onnxpuma.plan.owner_policy import DEFAULT, Policy
 from onnxpuma.plan.weights.constants import Constants
 from onnxpuma.plan.weights.fillers import with_fillers
@@ -56,6 +57,7 @@ def prepare_model(
     if not rewrite:
         lift_constants(model)
     vocabulary = add_next_token(model) if rewrite else None
+    noised = with_noise(model, policy.noise)
     hidden = hide_outputs(model, policy.hide, unmatched)
     if vocabulary and NEXT_TOKEN in hidden:
         if NEXT_TOKENS not in hidden:  # it has the same id among others
@@ -72,6 +74,8 @@ def prepare_model(
         shown.append(SUPPRESSED)
     visibility = {name: str(found.visibility) for name, found in seen.items()}
     secrets = [name for name, found in seen.items() if found.secret]
+    check_noise(graph, secrets, noised)
+    _check_alone(noised, policy, closed, unmatched)
     graph, skeleton = with_fillers(graph, secrets), skeleton_bytes(graph, secrets)
     measured = measure(graph, secrets, shown)
     blueprint = Blueprint(
@@ -84,13 +88,33 @@ def prepare_model(
         vocabulary,
         tuple(hidden),
         tuple(closed),
-        checked=policy.range_check,
+        checked=policy.range_check and noised is None,
         fractions={} if is_narrow(policy.resting) else fractions_of(graph, secrets, shown, measured.sizes),
         facts=measured.facts,
         resting=policy.resting,
         doubtful=constants.doubtful(graph, seen),
+        noised=noised,
     )
     return resuming({"": blueprint}, policy.keep_only)[""], graph
+
+
+def _check_alone(
+    noised: Noised | None, policy: Policy, closed: Sequence[str], unmatched: set[str] | None
+) -> None:
+    """ConfigError where noise does not go together with the rest of a policy, or with several graphs."""
+    if noised is None:
+        return
+    if closed or policy.keep_only:
+        raise ConfigError(
+            "values that servers keep for later requests have no noise",
+            "omit --keep-only, or noise: a model with noise on its outputs keeps nothing",
+        )
+    if unmatched is not None:
+        raise ConfigError(
+            "noise is for a model of one graph", "export one graph that computes the scores from the inputs"
+        )
+    if is_narrow(policy.resting):
+        raise ConfigError("noise needs values of 64 bits", "let values rest in 64 bits")
 
 
 def resuming(graphs: Mapping[str, Blueprint], keep_only: Sequence[str]) -> dict[str, Blueprint]:
