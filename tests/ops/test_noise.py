@@ -101,10 +101,12 @@ def test_the_label_is_that_of_the_noisy_scores_that_leave() -> None:
 
 def test_a_label_alone() -> None:
     """The scores stay at the servers; where they lie far apart, the label is still the right one."""
-    model = MemoryModel(scores_of(["scores"]), noise=wish(label=True, rho=50.0))
+    model = MemoryModel(scores_of(["scores"]), noise=wish(label=True, rho=50.0, clip=(-200, 200)))
     assert list(model.blueprint.outputs) == ["scores.label"]
     x = 100 * np.eye(CLASSES, dtype=np.float32)[[2, 0, 3]]
-    assert model.run({"x": x}).outputs["scores.label"].tolist() == [2, 0, 3]
+    run = model.run({"x": x})
+    assert run.outputs["scores.label"].tolist() == [2, 0, 3]
+    assert run.cost == run.plan.cost
 
 
 def test_every_run_draws_anew() -> None:
