@@ -68,6 +68,7 @@ def prepare_model(
     seen = constants.classified(graph, marked(model), unmatched)
     shown = open_inputs(graph, policy.public_inputs, policy.secret_inputs, unmatched)
     closed = closed_outputs(graph, shown, policy.keep_only, unmatched)
+    _check_alone(noised, policy, closed, unmatched)
     if len(closed) == len(graph.outputs) and unmatched is None:  # one of several graphs may keep all of them
         raise ConfigError("no output could be opened", "leave the clients one: next_token, say")
     if vocabulary and SUPPRESSED not in shown:
@@ -75,7 +76,6 @@ def prepare_model(
     visibility = {name: str(found.visibility) for name, found in seen.items()}
     secrets = [name for name, found in seen.items() if found.secret]
     check_noise(graph, secrets, noised)
-    _check_alone(noised, policy, closed, unmatched)
     graph, skeleton = with_fillers(graph, secrets), skeleton_bytes(graph, secrets)
     measured = measure(graph, secrets, shown)
     blueprint = Blueprint(

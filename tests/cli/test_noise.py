@@ -23,7 +23,7 @@ def test_share_and_inspect_print_the_noise_and_its_loss(cli, model: Path, tmp_pa
         said = " ".join(printed.split())
         assert "Noise gaussian, drawn by each server" in said
         assert "one answer: rho 0.08815, epsilon 2 at delta 1e-06" in said
-        assert "3 answers, which each client may get: rho 0.2644, epsilon 3.68 at delta 1e-06" in said
+        assert "3 answers, which each client may get: rho 0.2645, epsilon 3.655 at delta 1e-06" in said
     assert "no client is told" in ended.err
     blueprint = Blueprint.read(out)
     assert not blueprint.checked
@@ -39,12 +39,12 @@ def test_a_client_runs_into_its_budget(cli, model: Path, patient: np.ndarray, tm
     np.savez(inputs, measurements=patient.repeat(2, axis=0))
     with LocalCluster(shared) as servers:
         reach = ("--cluster", servers.config_path, "--key", servers.folder / "client.secret")
-        first = cli("infer", inputs, "--out", tmp_path / "y.npz", *reach)
+        first = cli("infer", "--inputs", inputs, "--out", tmp_path / "y.npz", *reach)
         assert first.status == 0
         assert "of your budget 1 are left" in first.out
         with np.load(tmp_path / "y.npz") as found:
             assert found["logits.label"].shape == (2,)
-        second = cli("infer", inputs, "--out", tmp_path / "z.npz", *reach)
+        second = cli("infer", "--inputs", inputs, "--out", tmp_path / "z.npz", *reach)
         assert second.status == 10
         assert "2 answers would be too many" in second.message
         checked = cli("validate", model, *reach)
@@ -79,7 +79,7 @@ def test_a_client_runs_into_its_budget(cli, model: Path, patient: np.ndarray, tm
             ("--noise", "logits=laplace", "--answers", "1", "--rho", "1", "--clip", "-1:1"),
             "has no rho and no delta",
         ),
-        ((*GAUSSIAN, "--rho", "1", "--clip", "-1:1", "--keep-only", "logits"), "keep"),
+        ((*GAUSSIAN, "--rho", "1", "--clip", "-1:1", "--keep-only", "logits"), "values that servers keep"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_written(
