@@ -72,8 +72,7 @@ class RequestLoop:
         self.signer, self.ledger = signer, ledger
         self.link, self.port = link, port
         self.identity, self.menus, self.orders = identity, menus, orders
-        self.config = config
-        self.store = Store(config.kept)
+        self.config, self.store = config, Store(config.kept)
         self.reception = Reception(link.party, models, self.store, config)
         plans = [served.plans for graphs in models.values() for served in graphs.values()]
         self.standing = Standing(link, port, self.store, plans, board)
@@ -223,12 +222,12 @@ class RequestLoop:
         self._tell_state("running", {})
         try:
             self.reception.plan(job)
-            blueprint = self.reception.graph_of(job.request).plans.blueprint
-            job.answers_left = charge(self.ledger, blueprint, job.plan, job.client_key)
+            served = self.reception.graph_of(job.request)
+            job.answers_left = charge(self.ledger, served.plans.blueprint, job.plan, job.client_key)
             self.port.reply(job.request, wire_pb2.Accepted(session=job.session))
             body, buffers, kept = compute(
                 self.link,
-                self.reception.graph_of(job.request).interpreter,
+                served.interpreter,
                 job,
                 self._between_rounds,
                 self._tell_progress(job),
