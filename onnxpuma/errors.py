@@ -9,6 +9,7 @@ OnnxpumaError
 ├── BuildError                 something the installation needs is missing
 ├── UnreliableError            a value left its range during a run: the result may be anything
 ├── AccuracyError              a result on shares is further from the one in the clear than is allowed
+├── BudgetError                the model's owner allows this client no more answers
 ├── ReceiptError           a receipt is missing, forged, damaged or at odds with itself
 ├── ProtocolError              a protocol was called outside its stated conditions
 └── TransportError             bytes did not arrive whole, in time, in step, or from the right sender
@@ -131,6 +132,12 @@ _UNRELIABLE_HINT = (
     "the model's owner can share it calibrated with samples like this input (`share --calibrate`);"
     " there, `onnxpuma validate --per-node` shows which node it is"
 )
+
+
+class BudgetError(OnnxpumaError):
+    """The model's owner allows this client fewer answers than it asks for."""
+
+    exit_status = 10
 
 
 class ReceiptError(OnnxpumaError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -51,6 +51,8 @@ class RunReport:
     rounds: int = 0
     peak_rss_bytes: int = 0
     operators: dict[str, OperatorUse] = field(default_factory=dict)
+    # Of the client's budget, where the model's owner set one (roles/server/budgets.py).
+    answers_left: int | None = None
     # What its streamed weights took.
     streamed: StreamUse = field(default_factory=StreamUse)
 
@@ -79,6 +81,12 @@ class RunReport:
         uses = {name: OperatorUse(**use) for name, use in entries.get("operators", {}).items()}
         streamed = StreamUse(**entries.get("streamed", {}))
         return cls(**{**entries, "operators": uses, "streamed": streamed})
+
+
+def answers_left(reports: Iterable[RunReport]) -> int | None:
+    """The answers that the client may still get of a model with noise: the least that a server counts; None
+    where all answers are exact."""
+    return min((r.answers_left for r in reports if r.answers_left is not None), default=None)
 
 
 def peak_rss_bytes() -> int:

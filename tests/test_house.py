@@ -56,6 +56,7 @@ LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 CHAMBERS = {
     "roles": (("request", "shared"), ("client", "owner", "server"), ("local",)),
     "plan": (
+        ("noise",),
         ("draft", "inputs", "narrow", "owner_policy", "plan", "weights"),
         ("policy_file", "streaming", "timeline"),
         ("blueprint",),

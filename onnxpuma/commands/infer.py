@@ -61,6 +61,7 @@ def infer(
     """Run inputs through the three servers, and write the outputs, which only you can open."""
     from onnxpuma.config import read_cluster
     from onnxpuma.errors import ConfigError, UnreliableError
+    from onnxpuma.observe import answers_left
     from onnxpuma.roles.client.client import Client, Outcome
     from onnxpuma.transport.curve import read_secret_key
 
@@ -86,11 +87,16 @@ def infer(
             raise
     _write_receipt(outcome, receipt)
     arrays.write_arrays(out, outcome.outputs)
+    left = answers_left(outcome.reports)
     if json:
-        screen.say_json({"out": str(out), **figures(outcome)})
+        screen.say_json(
+            {"out": str(out), **figures(outcome), **({} if left is None else {"answers_left": left})}
+        )
         return
     rows = [(screen.plain(n), v.dtype.name, screen.shape(v.shape)) for n, v in outcome.outputs.items()]
     screen.table(("output", "type", "shape"), rows)
+    if left is not None:
+        screen.say(f"\nthe model's owner adds noise to answers; of your budget {left:,} are left")
     screen.say(f"\nwrote {screen.plain(out)}; {cost_line(figures(outcome))}")
 
 

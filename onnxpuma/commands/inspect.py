@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnxpuma.commands import disclosed, options, proved, screen, stored, totals
+from onnxpuma.commands import disclosed, noise, options, proved, screen, stored, totals
 from onnxpuma.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -62,7 +62,11 @@ def inspect(
     several = len(found) > 1
     if json:
         reports = {
-            name: {**each.as_dict(), "listed": disclosed.entries(blueprints[name])}
+            name: {
+                **each.as_dict(),
+                "listed": disclosed.entries(blueprints[name]),
+                **noise.entries(blueprints[name]),
+            }
             for name, each in found.items()
         }
         screen.say_json(
@@ -153,6 +157,7 @@ def _show(found: ModelReport, blueprint: Blueprint) -> None:
     if found.recognised:
         listing = ", ".join(f"{screen.plain(name)} ({count})" for name, count in found.recognised.items())
         screen.say(f"\n[bold]Recognised[/bold]  {listing}")
+    noise.show({"": blueprint})
     totals.show(found)
     stored.show(found.stored)
     if found.ranges is not None:

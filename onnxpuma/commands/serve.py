@@ -70,6 +70,15 @@ def serve(
         LogLevel, typer.Option("--log-level", help="The least that gets into the log.")
     ] = LogLevel.info,
     pid: options.PidFile = None,
+    ledger: Annotated[
+        Path | None,
+        typer.Option(
+            "--ledger",
+            metavar="FILE",
+            help="For a model with noise on its outputs: counts the answers of each client. Keep it.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Serve shared models as one of the three parties.
 
@@ -99,7 +108,7 @@ def serve(
     place = config.parties[own]
     beside = key.with_suffix(SUFFIX)
     signing = SigningKey.read(beside) if beside.exists() else None
-    server = Server(own, config, pair, models, allowed, signing)
+    server = Server(own, config, pair, models, allowed, signing, ledger)
     orders, board = Orders(read=lambda: read_cluster(cluster)), Board()
 
     def ready() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onnxpuma.commands import disclosed, options, proved, screen
+from onnxpuma.commands import disclosed, noise, options, proved, screen
 
 if TYPE_CHECKING:
     from onnxpuma.observe import Progress
@@ -38,6 +38,16 @@ def share(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace the shared model in the folder.")
     ] = False,
+    noise_on: noise.Noise = [],  # noqa: B006
+    sensitivity: noise.Sensitivity = None,
+    epsilon: noise.Epsilon = None,
+    delta: noise.Delta = None,
+    rho: noise.Rho = None,
+    answers: noise.Answers = None,
+    together: noise.Together = False,
+    clip: noise.Clip = None,
+    label: noise.Label = False,
+    score_error: noise.ScoreError = None,
     yes: Annotated[
         bool, typer.Option("--yes", help="Agree that everybody sees the constants that may be trained.")
     ] = False,
@@ -59,6 +69,18 @@ def share(
         keep_only=keep_only,
         range_check=range_check,
         ranges=options.read_ranges(declared),
+        noise=noise.read(
+            noise_on,
+            answers,
+            clip,
+            sensitivity=sensitivity,
+            epsilon=epsilon,
+            delta=delta,
+            rho=rho,
+            together=together,
+            label=label,
+            error=score_error,
+        ),
         **options.read_rings(ring),
     )
     there = find(model)
@@ -101,7 +123,8 @@ def share(
         nodes = f"{calibrated} node{'s' if calibrated > 1 else ''}"
         screen.say(f"calibrated: ranges of {nodes} are in policy.json, for everybody to see")
     proved.summarise(shared.graphs, options.read_sizes(dim))
-    if not range_check:
+    noise.show(shared.graphs)
+    if not all(blueprint.checked for blueprint in shared.graphs.values()):
         screen.note("If a value leaves its range, the result is wrong and no client is told.")
     public_files = f"{INDEX} and the folders" if folders else "skeleton.onnx and policy.json"
     screen.note(f"From {out} give each server {public_files}, and of the rest:")

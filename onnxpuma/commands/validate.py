@@ -262,6 +262,12 @@ def _ask(
     from onnxpuma.transport.curve import read_secret_key
 
     config, pair = read_cluster(cluster), read_secret_key(key)
+    with Client(config, pair, model_name=served) as there:
+        if any(graph.noised is not None for graph in there.graphs.values()):
+            raise ConfigError(
+                "these servers add noise to their answers, which tells nothing of their accuracy",
+                "omit --cluster: a run on this machine compares the model without noise",
+            )
     asked = Client(config, pair, blueprint, public_inputs=public_inputs, model_name=served)
     with screen.progress("computing on shares") as advance, asked as client:
         return client.run(feed, progress=advance, dealt=note)

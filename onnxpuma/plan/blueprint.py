@@ -25,6 +25,7 @@ from onnxpuma.ops.registry import resting_of
 from onnxpuma.plan.draft import write_files
 from onnxpuma.plan.inputs.roles import specs_of, tables
 from onnxpuma.plan.inputs.spec import InputSpec
+from onnxpuma.plan.noise.noised import Noised
 from onnxpuma.plan.policy_file import COPY_AGAIN, check_fits, digest_of, read_policy, written
 from onnxpuma.plan.weights.facts import Facts, bound_of
 from onnxpuma.plan.weights.listing import PublicEntry, listing
@@ -74,6 +75,8 @@ class Blueprint:
     declared: dict[str, list[float]] = field(default_factory=dict)
     # The format of every secret real between two steps; integers rest in the same ring (plan/narrow.py).
     resting: Format = RESTING
+    # The noise on its outputs, which nodes of the graph add; None: they are exact (graph/noising.py).
+    noised: Noised | None = None
     # Public constants that may have been trained: `share` asks the owner about them before anybody else sees
     # them. Known where the model was prepared, and not shared.
     doubtful: tuple[str, ...] = field(default=(), repr=False, compare=False)
@@ -172,6 +175,7 @@ class Blueprint:
             "declared": self.declared,
             "checked": self.checked,
             "resting": list(self.resting),
+            "noise": None if self.noised is None else self.noised.entries(),
         }
 
     def files(self) -> dict[str, bytes]:
@@ -226,6 +230,7 @@ class Blueprint:
             policy["ranges"],
             {name: tuple(sources) for name, sources in derived["resumed"].items()},
             resting=Format(*policy["resting"]),
+            noised=Noised.read(policy["noise"]),
             **{key: policy[key] for key in ("fractions", "rings", "reads", "checked", "facts", "declared")},
         )
         if made.digest != policy["digest"]:  # it has entries that were not read from it

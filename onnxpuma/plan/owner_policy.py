@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from onnxpuma.mpc.format import RESTING, Format
+from onnxpuma.plan.noise.wish import OutputNoise
 
 Patterns: TypeAlias = Sequence[str]  # names, or glob patterns on them (graph/patterns.py)
 Declared: TypeAlias = Mapping[str, Sequence[float]]  # input -> (low, high), the ends included
@@ -34,6 +35,9 @@ class Policy:
     ring: int | str = "auto"
     rings: Mapping[str, int | str] = field(default_factory=dict)
     resting: Format = RESTING  # of every secret real between two steps (plan/narrow.py)
+    # Noise on outputs, and the answers that a client may get (docs/differential-privacy.md). The range check
+    # is then off: its verdict would be an answer without noise.
+    noise: OutputNoise | None = None
 
     @property
     def patterns(self) -> tuple[str, ...]:

@@ -14,12 +14,14 @@ from typing import Any
 from onnxpuma.errors import PlanError
 from onnxpuma.graph.model import Graph
 from onnxpuma.graph.next_token import NEXT_TOKEN, SUPPRESSED
+from onnxpuma.graph.noising import noise_nodes
 from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.protocols.fourier import fingerprint
 from onnxpuma.ops.narrow_factor import LEAST_READ, LEAST_STORED, WIDTHS
 from onnxpuma.ops.registry import FINEST
 from onnxpuma.plan.inputs.spec import LARGEST_INPUT
 from onnxpuma.plan.narrow import fits
+from onnxpuma.plan.noise.noised import Noised
 from onnxpuma.versions import FILES
 
 COPY_AGAIN = "copy the folder again from the model's owner"
@@ -81,11 +83,19 @@ def check_fits(policy: Mapping[str, Any], graph: Graph, where: str) -> None:
         "ranges of inputs": set(policy["declared"]) <= set(graph.inputs),
         "inputs": {*policy["public_inputs"], *derived["resumed"]} <= set(graph.inputs),
         "outputs": set(derived["closed"]) <= set(graph.outputs),
+        "noise": _is_noise_of(policy, graph, secret),
         "ids": derived["vocabulary"] is None or generates,
     }
     for what, holds in said.items():
         if not holds:
             raise PlanError(f"policy.json of {where} names other {what} than the skeleton", COPY_AGAIN)
+
+
+def _is_noise_of(policy: Mapping[str, Any], graph: Graph, secret: set[str]) -> bool:
+    noised = Noised.read(policy["noise"])
+    if noised is None:
+        return not noise_nodes(graph)
+    return noised.fits(graph, secret) and not policy["checked"] and not policy["derived"]["closed"]
 
 
 def _is_scale(policy: Mapping[str, Any], weight: str, fraction: int) -> bool:
@@ -131,6 +141,14 @@ def _is_vocabulary(value: Any) -> bool:
     return value is None or (_is_count(value) and 0 < value < 1 << 31)
 
 
+def _is_noise(value: Any) -> bool:
+    try:
+        Noised.read(value)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return False
+    return True
+
+
 def _list_of(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and all(map(holds, value))
 
@@ -152,6 +170,7 @@ _FORM = {
     "reads": _table_of(_is_count),
     "facts": _table_of(_table_of(_is_exponent)),
     "declared": _table_of(_is_interval),
+    "noise": _is_noise,
     "checked": lambda value: isinstance(value, bool),
     "resting": lambda value: isinstance(value, list) and len(value) == 2 and all(map(_is_count, value)),
 }

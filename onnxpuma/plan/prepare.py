@@ -24,6 +24,7 @@ from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.inputs.closed import closed_outputs, resumed_inputs, shared_inputs
 from onnxpuma.plan.inputs.roles import open_inputs
 from onnxpuma.plan.narrow import check_resting, is_narrow
+from onnxpuma.plan.noise.noised import Noised, check_noise, with_noise
 from onnxpuma.plan.owner_policy import DEFAULT, Policy
 from onnxpuma.plan.weights.constants import Constants
 from onnxpuma.plan.weights.fillers import with_fillers
@@ -57,6 +58,7 @@ def prepare_model(
     if not rewrite:
         lift_constants(model)
     vocabulary = add_next_token(model) if rewrite else None
+    noised = with_noise(model, policy.noise)
     hidden = hide_outputs(model, policy.hide, unmatched)
     if vocabulary and NEXT_TOKEN in hidden:
         # the others have the same id among others, or for a temperature of zero
@@ -69,12 +71,14 @@ def prepare_model(
     seen = constants.classified(graph, marked(model), unmatched)
     shown = open_inputs(graph, policy.public_inputs, policy.secret_inputs, unmatched)
     closed = closed_outputs(graph, shown, policy.keep_only, unmatched)
+    _check_alone(noised, policy, closed, unmatched)
     if len(closed) == len(graph.outputs) and unmatched is None:  # one of several graphs may keep all of them
         raise ConfigError("no output could be opened", "leave the clients one: next_token, say")
     if vocabulary:
         shown += [n for n in (SUPPRESSED, PARAMETERS_INPUT) if n in graph.inputs and n not in shown]
     visibility = {name: str(found.visibility) for name, found in seen.items()}
     secrets = [name for name, found in seen.items() if found.secret]
+    check_noise(graph, secrets, noised)
     graph, skeleton = with_fillers(graph, secrets), skeleton_bytes(graph, secrets)
     measured = measure(graph, secrets, shown)
     blueprint = Blueprint(
@@ -87,14 +91,34 @@ def prepare_model(
         vocabulary,
         tuple(hidden),
         tuple(closed),
-        checked=policy.range_check,
+        checked=policy.range_check and noised is None,
         fractions={} if is_narrow(policy.resting) else fractions_of(graph, secrets, shown, measured.sizes),
         facts=measured.facts,
         resting=policy.resting,
         declared={name: ends for name, ends in input_ranges().items() if vocabulary and name in graph.inputs},
         doubtful=constants.doubtful(graph, seen),
+        noised=noised,
     )
     return resuming({"": blueprint}, policy.keep_only)[""], graph
+
+
+def _check_alone(
+    noised: Noised | None, policy: Policy, closed: Sequence[str], unmatched: set[str] | None
+) -> None:
+    """ConfigError where noise does not go together with the rest of a policy, or with several graphs."""
+    if noised is None:
+        return
+    if closed or policy.keep_only:
+        raise ConfigError(
+            "values that servers keep for later requests have no noise",
+            "omit --keep-only, or noise: a model with noise on its outputs keeps nothing",
+        )
+    if unmatched is not None:
+        raise ConfigError(
+            "noise is for a model of one graph", "export one graph that computes the scores from the inputs"
+        )
+    if is_narrow(policy.resting):
+        raise ConfigError("noise needs values of 64 bits", "let values rest in 64 bits")
 
 
 def resuming(graphs: Mapping[str, Blueprint], keep_only: Sequence[str]) -> dict[str, Blueprint]:

@@ -38,8 +38,8 @@ def main(arguments: list[str]) -> int:
     try:
         keys = read_secret_key(Path(folder) / f"{name}.secret")
         signing = SigningKey.read(Path(folder) / f"{name}{SUFFIX}")
-        config = read_cluster(Path(folder) / "cluster.toml")
-        server = Server(int(party), config, keys, model_dir, signing=signing)
+        config, ledger = read_cluster(Path(folder) / "cluster.toml"), Path(folder) / f"{name}.ledger"
+        server = Server(int(party), config, keys, model_dir, signing=signing, ledger=ledger)
         server.serve(ready=lambda: _say(f"ready {native_level()}"), stop=stop)
     except Exception as error:
         logging.getLogger("onnxpuma.roles").exception("server %s ends", party)

@@ -68,6 +68,7 @@ def check_outputs(
     if names is None:
         names = () if keep else blueprint.own_outputs
     check_opened(blueprint, names)
+    check_kept(blueprint, keep)
     if not names and not keep:
         raise InputError("no output is wanted", f"name some of {', '.join(blueprint.outputs)}")
     return tuple(dict.fromkeys(names)), tuple(dict.fromkeys(keep))
@@ -81,6 +82,15 @@ def check_opened(blueprint: Blueprint, names: Sequence[str]) -> None:
                 f"output '{name}' stays at the servers: the model's owner does not let it be opened",
                 f"keep it for a later request; outputs to open are {', '.join(blueprint.own_outputs)}",
             )
+
+
+def check_kept(blueprint: Blueprint, keep: Sequence[str]) -> None:
+    """InputError for outputs to keep of a model whose owner adds noise to what leaves it."""
+    if keep and blueprint.noised is not None:
+        raise InputError(
+            f"output '{keep[0]}' cannot be kept: the model's owner adds noise to every answer",
+            "open the outputs, and ask for no more than you need: each answer counts",
+        )
 
 
 def check_filling(spec: InputSpec, size: int, held: str | None = None, closed: bool = False) -> None:

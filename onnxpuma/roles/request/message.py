@@ -30,7 +30,7 @@ from onnxpuma.mpc.ring.words import Words
 from onnxpuma.mpc.sharing import KEYED, component_stream, components_of, deal, held
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, SecretInput, Selection
-from onnxpuma.roles.request.feed import check_opened
+from onnxpuma.roles.request.feed import check_kept, check_opened
 from onnxpuma.roles.request.kept import HANDLE_BYTES, Kept
 from onnxpuma.roles.request.network import heard, told
 from onnxpuma.transport import wire_pb2
@@ -137,6 +137,7 @@ def read_public_part(request: Request, blueprint: Blueprint) -> Asked:
     if unknown:
         raise InputError(f"the model has no output '{unknown[0]}'", f"it has {', '.join(blueprint.outputs)}")
     check_opened(blueprint, body.outputs)
+    check_kept(blueprint, body.keep)
     if (body.keep and len(body.handle) != HANDLE_BYTES) or not (body.keep or body.outputs):
         raise InputError("the request asks for no output, or keeps one without a handle", MADE_HERE)
     selection = Selection(tuple(body.outputs), tuple(body.keep), tuple(held))

@@ -34,6 +34,7 @@ class Job:
     arrived: float = 0.0  # on the clock `Agreement.attended`
     session: bytes = b""  # given by party 0
     announced: float = 0.0  # when party 0 last announced it
+    answers_left: int | None = None  # of the client's budget, once this job is counted (budgets.py)
     ready: dict[int, bytes] = field(default_factory=dict, repr=False)  # the peers' coins, at party 0
 
     @cached_property

@@ -24,6 +24,7 @@ from onnxpuma.errors import (
 from onnxpuma.observe import Progress
 from onnxpuma.roles.request.network import described
 from onnxpuma.roles.server.agreement import Agreement, Follower, Leader
+from onnxpuma.roles.server.budgets import AnswerLedger, charge
 from onnxpuma.roles.server.departure import Departure
 from onnxpuma.roles.server.identity import Identity
 from onnxpuma.roles.server.job import Job
@@ -66,12 +67,12 @@ class RequestLoop:
         orders: Orders,
         board: Board,
         signer: Signer | None = None,
+        ledger: AnswerLedger | None = None,
     ) -> None:
-        self.signer = signer
+        self.signer, self.ledger = signer, ledger
         self.link, self.port = link, port
         self.identity, self.menus, self.orders = identity, menus, orders
-        self.config = config
-        self.store = Store(config.kept)
+        self.config, self.store = config, Store(config.kept)
         self.reception = Reception(link.party, models, self.store, config)
         plans = [served.plans for graphs in models.values() for served in graphs.values()]
         self.standing = Standing(link, port, self.store, plans, board)
@@ -221,10 +222,12 @@ class RequestLoop:
         self._tell_state("running", {})
         try:
             self.reception.plan(job)
+            served = self.reception.graph_of(job.request)
+            job.answers_left = charge(self.ledger, served.plans.blueprint, job.plan, job.client_key)
             self.port.reply(job.request, wire_pb2.Accepted(session=job.session))
             body, buffers, kept = compute(
                 self.link,
-                self.reception.graph_of(job.request).interpreter,
+                served.interpreter,
                 job,
                 self._between_rounds,
                 self._tell_progress(job),

@@ -53,6 +53,7 @@ def compute(
     # The caller's job loses its shares here, so that each is freed after the step that reads it last.
     job.request.private, job.held = [], {}
     shares, report = interpreter.run(job.plan, party, inputs, progress)
+    report.answers_left = job.answers_left
     terms = {o.name: outgoing(party, shares[o.name], o.format) for o in job.plan.opened}
     whole = {o.name: with_numbers(shares[o.name], o.beside) for o in job.plan.kept}
     kept = {

@@ -15,6 +15,7 @@ from onnxpuma.mpc import ring
 from onnxpuma.mpc.cost import Network
 from onnxpuma.mpc.ring.native import native, warn_once
 from onnxpuma.roles.request.network import network_of, told
+from onnxpuma.roles.server.budgets import AnswerLedger, answer_ledger
 from onnxpuma.roles.server.holdings import Holding, check_names, opened, told_models
 from onnxpuma.roles.server.identity import Identity
 from onnxpuma.roles.server.limits import bounds_of, client_names
@@ -45,6 +46,7 @@ class Server:
     keys: this party's own key pair. models: the folder of a shared model; or those of several, by the names
     that clients choose them by, the same at all three servers. memory: bytes for the weights of all; None:
     as `config` says. signing: this party's own signing key, required if `config` wants receipts.
+    ledger: the file that counts each client's answers, for models with noise on their outputs.
 
     Raises ConfigError if `config` names another key than this party's, of either kind, and for a model's name
     that cannot be.
@@ -58,6 +60,7 @@ class Server:
         models: str | Path | Mapping[str, str | Path],
         memory: int | None = None,
         signing: SigningKey | None = None,
+        ledger: str | Path | None = None,
     ) -> None:
         if config.parties[party].public_key != keys.public:
             raise ConfigError(
@@ -70,6 +73,7 @@ class Server:
         folders = models if isinstance(models, Mapping) else {"": models}
         self._folders = {name: Path(folder) for name, folder in folders.items()}
         check_names(self._folders)
+        self._ledger = None if ledger is None else Path(ledger)
         self._memory = memory or round(config.memory.gigabytes * 1e9) or None
 
     def serve(
@@ -135,7 +139,9 @@ class Server:
         ring.set_threads(self.config.threads.compute or os.cpu_count() or 1)
         network = network_of(self.config.network)
         with opened(self._folders, self.party, self.config, self._memory, network) as holdings:
-            self._work(holdings, network, ready, orders, board, observer)
+            graphs = [graph for held in holdings.values() for graph in held.model.graphs.values()]
+            with answer_ledger(self._ledger, graphs) as ledger:
+                self._work(holdings, network, ready, orders, board, observer, ledger)
 
     def _work(
         self,
@@ -145,6 +151,7 @@ class Server:
         orders: Orders,
         board: Board,
         observer: Observer | None,
+        ledger: AnswerLedger | None,
     ) -> None:
         place, timeouts = self.config.parties[self.party], self.config.timeouts
         models = told_models(holdings)
@@ -184,8 +191,9 @@ class Server:
         ):
             graphs = {name: held.graphs for name, held in holdings.items()}
             menus = {name: held.model.menu() for name, held in holdings.items()}
-            loop = RequestLoop(self.config, link, port, graphs, identity, menus, orders, board, self._signer)
-            loop.serve(lambda: _begin(ready))
+            RequestLoop(
+                self.config, link, port, graphs, identity, menus, orders, board, self._signer, ledger
+            ).serve(lambda: _begin(ready))
             status.state = "stopping"
             board.show(status)
 

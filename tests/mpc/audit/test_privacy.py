@@ -60,6 +60,7 @@ from onnxpuma.mpc.protocols.fourier import Series, all_series, evaluate_series
 from onnxpuma.mpc.protocols.histogram import Histogram
 from onnxpuma.mpc.protocols.inside import inside
 from onnxpuma.mpc.protocols.long_words import Coming, LongPair, LongSplit, pass_on_long
+from onnxpuma.mpc.protocols.noisy import noisy
 from onnxpuma.mpc.protocols.thresholds import Power, Thresholds
 from onnxpuma.mpc.protocols.times_power import Way
 from onnxpuma.mpc.protocols.truncate import lift, resolve
@@ -78,6 +79,10 @@ def replicated(bits: int, count: int = 1) -> list[Input]:
 
 def split_words(bits: int, count: int = 1) -> list[Input]:
     return [Input(bits, frozenset({P})), Input(bits, frozenset({(P + 1) % 3, (P + 2) % 3}))] * count
+
+
+def noises(bits: int) -> list[Input]:
+    return [Input(bits, frozenset({j})) for j in range(3)]
 
 
 def pair_words(bits: int, count: int = 1) -> list[Input]:
@@ -136,6 +141,17 @@ def replicated_resolved(k: int, party: Party, *w: Words) -> Protocol[Any]:
 def summed(k: int, party: Party, *w: Words) -> Protocol[Any]:
     z = Sum3(party.index, w[party.index] * w[(party.index + 1) % 3], Format(k, 0))
     return (yield from settle(party, convert.replicate_sum(party, z)))
+
+
+def with_noise(k: int, party: Party, *w: Words) -> Protocol[Any]:
+    """Each party's noise is an input that it alone holds."""
+    z = noisy(as_replicated(party, w[:3], k), w[3 + party.index])
+    return (yield from settle(party, convert.replicate_sum(party, z)))
+
+
+def noise_split(k: int, party: Party, *w: Words) -> Protocol[Any]:
+    z = noisy(as_replicated(party, w[:3], k), w[3 + party.index])
+    return (yield from done(convert.split(party, z, P, z.format)))
 
 
 def pair_replicated(k: int, party: Party, *w: Words) -> Protocol[Any]:
@@ -344,6 +360,8 @@ ENUMERATED = [
     Case("product lowered", partial(square_lowered, 3, 1), replicated(3)),
     Case("replicated resolved", partial(replicated_resolved, 4), replicated(4), range(-2, 2)),
     Case("sum replicated", partial(summed, 2), [Input(2, frozenset({j, (j + 2) % 3})) for j in range(3)]),
+    Case("noise, replicated", partial(with_noise, 2), replicated(2) + noises(2)),
+    Case("noise, split", partial(noise_split, 2), replicated(2) + noises(2)),
     Case("pair replicated", partial(pair_replicated, 3), pair_words(3)),
     Case("pair passed on", partial(pair_passed, 3), pair_words(3)),
     Case("pair widened", partial(pair_widened, 3, 5, widen), pair_words(3)),
@@ -389,6 +407,8 @@ FULL_WIDTH = [
     Case("product lowered", partial(square_lowered, 64, 18), replicated(64)),
     Case("replicated resolved", partial(replicated_resolved, 64), replicated(64)),
     Case("sum replicated", partial(summed, 64), replicated(64)),
+    Case("noise, replicated", partial(with_noise, 64), replicated(64) + noises(64)),
+    Case("noise, split", partial(noise_split, 64), replicated(64) + noises(64)),
     Case("pair replicated", partial(pair_replicated, 64), pair_words(64)),
     Case("pair passed on", partial(pair_passed, 44), pair_words(44)),
     Case("pair widened", partial(pair_widened, 26, 60, widen), pair_words(26)),
