@@ -57,7 +57,7 @@ CHAMBERS = {
     "roles": (("request", "shared"), ("client", "owner", "server"), ("local",)),
     "plan": (
         ("draft", "inputs", "narrow", "owner_policy", "plan", "weights"),
-        ("policy_file", "streaming", "timeline"),
+        ("policy_file", "streaming", "timeline", "together"),
         ("blueprint",),
         ("declared", "memory", "prepare", "shapes"),
         ("budget",),

@@ -19,7 +19,7 @@ from onnxpuma.errors import LONGEST_TEXT, TransportError, plain_text
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.link import SESSION_BYTES, Tag
 
-WIRE_VERSION = 3
+WIRE_VERSION = 4
 CHUNK = 1 << 20
 MAX_HEADER = 1 << 20
 SHORT = 1 << 13
