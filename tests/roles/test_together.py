@@ -22,6 +22,7 @@ from onnxpuma.roles.server.leader import Leader
 from onnxpuma.roles.server.reception import Reception
 from onnxpuma.transport.curve import generate
 from onnxpuma.transport.link import as_bytes
+from onnxpuma.transport.signing import SigningKey
 from tests.roles.conftest import TIMEOUTS, Hall, tiny_feed
 from tests.roles.test_kept import NO_PAST, cached_model, in_the_clear, rows
 
@@ -29,15 +30,20 @@ pytestmark = pytest.mark.timeout(180)
 
 
 class Cluster(Hall):
-    """Three servers in threads that know two clients."""
+    """Three servers in threads that know two clients, and sign what they do."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.second = generate()
         clients = {"first": self.client_keys.public, "second": self.second.public}
         timeouts = replace(TIMEOUTS, connect=20.0, heartbeat=20.0, arrival=20.0)
-        self.config = replace(self.config, clients=clients, timeouts=timeouts)
-        threads = [self.start(party, folder) for party in range(3)]
+        signing = [SigningKey.generate() for _ in range(3)]
+        rows = [
+            replace(row, signing_key=key.public)
+            for row, key in zip(self.config.parties, signing, strict=True)
+        ]
+        self.config = replace(self.config, parties=tuple(rows), clients=clients, timeouts=timeouts)
+        threads = [self.start(party, folder, signing=signing[party]) for party in range(3)]
         assert all(thread.ready.wait(60) for thread in threads)
 
     def clients(self, count: int) -> list[Client]:
@@ -114,6 +120,9 @@ def test_requests_that_wait_are_one_run(served: Cluster, waits_for: Callable[[in
         for name in ("y", "length", "mirrored"):
             assert np.abs(one.outputs[name] - other.outputs[name]).max() < 1e-3
         assert [report.requests for report in other.reports] == [6] * 3
+        assert other.receipt is not None
+        jobs = other.receipt.servers[0].statement["jobs"]
+        assert len(jobs) == 6, "each receipt names all requests of its run, and the client finds its own"
         assert [report.requests for report in one.reports] == [1] * 3
     sent = sum(other.reports[0].bytes_sent for other in together)  # type: ignore[union-attr]
     assert sent < 1.5 * sum(one.reports[0].bytes_sent for one in alone), "each is told of its own part"
