@@ -54,11 +54,16 @@ gigabytes = {s.gigabytes:g}       # weights that do not fit are read in every ru
 [kept]  # shares that stay at the servers between two requests of one client: decoder caches
 seconds = {k.seconds:g}    # without use, after which they are dropped
 megabytes = {k.megabytes}  # that one client may keep at each server
+all_megabytes = {k.all_megabytes}  # that all clients may keep there; 0: any
 
 [limits]  # how much of each server one client may take
 connections = {m.connections}          # open at one time
 waiting = {m.waiting}              # requests in the queue
 message_megabytes = {m.message_megabytes}    # of unread messages
+queue = {m.queue}               # requests of all clients in the queue
+queue_megabytes = {m.queue_megabytes}     # of them
+requests_a_minute = {m.requests_a_minute}      # of one client; a text takes one a token; 0: any
+batch = {m.batch}                 # requests that wait and run together
 elements = {m.elements}       # numbers in the longest input of a request
 request_megabytes = {m.request_megabytes}      # memory for one request; 0 is three quarters of the machine's
 traffic_megabytes = {m.traffic_megabytes}  # that one server sends the others for one request

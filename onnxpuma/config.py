@@ -103,6 +103,7 @@ class KeptConfig:
 
     seconds: float = _setting(600.0, 0.01, 1e9, "seconds")  # without use, after which they are dropped
     megabytes: int = _setting(4096, 0, 1 << 30, "megabytes")  # that one client may keep at each server
+    all_megabytes: int = _setting(0, 0, 1 << 30, "megabytes")  # that all clients may keep there; 0: any
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,10 @@ class LimitConfig:
     connections: int = _setting(100, 1, 1 << 20, "a number of connections")  # open at one time
     waiting: int = _setting(100, 1, 1 << 20, "a number of requests")  # in the queue
     message_megabytes: int = _setting(128, 1, 1 << 30, "megabytes")  # unread, unfinished messages included
+    queue: int = _setting(1000, 1, 1 << 20, "a number of requests")  # of all clients, in the queue
+    queue_megabytes: int = _setting(1024, 1, 1 << 30, "megabytes")  # of all clients' requests in the queue
+    requests_a_minute: int = _setting(0, 0, 1 << 20, "a number of requests")  # 0: any
+    batch: int = _setting(16, 1, 200, "a number of requests")  # that run together; 1: none do
     # Of one request:
     elements: int = _setting(1 << 28, 1, 1 << 40, "a number of elements")  # in its longest input
     request_megabytes: int = _setting(0, 0, 1 << 30, "megabytes")  # of memory; 0: 3/4 of the machine's

@@ -173,7 +173,17 @@ class RequestTimeoutError(TransportError):
 
 
 class BusyError(TransportError):
-    """Too many requests or connections are at a server already."""
+    """Too many requests or connections are at a server already.
+
+    retry_after: seconds after which another try may succeed; None where that is not known.
+    """
+
+    def __init__(self, message: str, hint: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message, hint)
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[type[BusyError], tuple[str, str, float | None]]:  # type: ignore[override]
+        return type(self), (self.message, self.hint, self.retry_after)
 
 
 class StoppingError(TransportError):

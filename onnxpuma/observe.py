@@ -44,6 +44,9 @@ class RunReport:
     """One run at one party: seconds online and in wait, bytes, rounds, peak memory, a row per operator."""
 
     party: int = 0
+    # That were computed together. Of several, the bytes are this one's part, as the plans predict it, there
+    # are no rows by operator, and all other numbers are those of the whole run.
+    requests: int = 1
     seconds: float = 0.0
     # Those of them in which it waited for words of the other parties.
     waited: float = 0.0

@@ -58,7 +58,7 @@ CHAMBERS = {
     "plan": (
         ("noise",),
         ("draft", "inputs", "narrow", "owner_policy", "plan", "weights"),
-        ("policy_file", "streaming", "timeline"),
+        ("policy_file", "streaming", "timeline", "together"),
         ("blueprint",),
         ("declared", "memory", "prepare", "shapes"),
         ("budget",),

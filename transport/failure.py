@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import math
 
 from onnxpuma import errors
-from onnxpuma.errors import OnnxpumaError, PlanError, RemoteError, TransportError, plain_text
+from onnxpuma.errors import BusyError, OnnxpumaError, PlanError, RemoteError, TransportError, plain_text
 from onnxpuma.transport import wire_pb2
 
 
@@ -24,10 +25,18 @@ def told(error: BaseException) -> OnnxpumaError:
     return RemoteError(f"internal error ({type(error).__name__})", "that server's log says more")
 
 
+def line_of(error: BaseException) -> str:
+    """What may be logged of an error, in one line: its text may quote names from a client."""
+    return plain_text(told(error).message)
+
+
 def failure_of(error: BaseException) -> wire_pb2.Failure:
     """`told(error)` as a message."""
     said = told(error)
-    return wire_pb2.Failure(error=type(said).__name__, message=said.message, hint=said.hint)
+    failure = wire_pb2.Failure(error=type(said).__name__, message=said.message, hint=said.hint)
+    if isinstance(said, BusyError):
+        failure.retry_after = said.retry_after or 0.0
+    return failure
 
 
 def error_of(failure: wire_pb2.Failure, server: int) -> OnnxpumaError:
@@ -39,7 +48,10 @@ def error_of(failure: wire_pb2.Failure, server: int) -> OnnxpumaError:
     if not (isinstance(kind, type) and issubclass(kind, OnnxpumaError)):
         kind = RemoteError
     origin = f"server {server}: " if issubclass(kind, TransportError) else ""
-    return kind(origin + plain_text(failure.message), plain_text(failure.hint))
+    said = origin + plain_text(failure.message), plain_text(failure.hint)
+    if issubclass(kind, BusyError) and math.isfinite(failure.retry_after) and failure.retry_after > 0:
+        return kind(*said, failure.retry_after)
+    return kind(*said)
 
 
 def most_telling(reports: list[OnnxpumaError]) -> OnnxpumaError:

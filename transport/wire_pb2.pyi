@@ -74,12 +74,14 @@ class Start(_message.Message):
     def __init__(self, session: _Optional[bytes] = ..., request: _Optional[bytes] = ..., digest: _Optional[bytes] = ...) -> None: ...
 
 class Ready(_message.Message):
-    __slots__ = ("session", "coins")
+    __slots__ = ("session", "coins", "beside")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     COINS_FIELD_NUMBER: _ClassVar[int]
+    BESIDE_FIELD_NUMBER: _ClassVar[int]
     session: bytes
     coins: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, session: _Optional[bytes] = ..., coins: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    beside: _containers.RepeatedCompositeFieldContainer[Ready]
+    def __init__(self, session: _Optional[bytes] = ..., coins: _Optional[_Iterable[bytes]] = ..., beside: _Optional[_Iterable[_Union[Ready, _Mapping]]] = ...) -> None: ...
 
 class Refuse(_message.Message):
     __slots__ = ("session", "failure")
@@ -242,14 +244,16 @@ class Result(_message.Message):
     def __init__(self, outputs: _Optional[_Iterable[_Union[Array, _Mapping]]] = ..., bytes_sent: _Optional[int] = ..., messages_sent: _Optional[int] = ..., rounds: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class Failure(_message.Message):
-    __slots__ = ("error", "message", "hint")
+    __slots__ = ("error", "message", "hint", "retry_after")
     ERROR_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     HINT_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_FIELD_NUMBER: _ClassVar[int]
     error: str
     message: str
     hint: str
-    def __init__(self, error: _Optional[str] = ..., message: _Optional[str] = ..., hint: _Optional[str] = ...) -> None: ...
+    retry_after: float
+    def __init__(self, error: _Optional[str] = ..., message: _Optional[str] = ..., hint: _Optional[str] = ..., retry_after: _Optional[float] = ...) -> None: ...
 
 class Status(_message.Message):
     __slots__ = ("version", "model_digest", "party", "state", "waiting", "uptime_seconds", "detail", "network", "models", "running", "plans", "peers", "kept_bytes", "memory_bytes", "connections")

@@ -10,9 +10,11 @@ import pytest
 
 from onnxpuma.config import TimeoutConfig
 from onnxpuma.errors import OnnxpumaError, PeerLostError, PlanError, RemoteError, RequestTimeoutError
-from onnxpuma.roles.server import agreement
-from onnxpuma.roles.server.agreement import Agreement, Follower, Leader
+from onnxpuma.roles.server import leader
+from onnxpuma.roles.server.agreement import Agreement
+from onnxpuma.roles.server.follower import Follower
 from onnxpuma.roles.server.job import Job
+from onnxpuma.roles.server.leader import Leader
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import Request
 
@@ -36,8 +38,8 @@ class Net:
         for _ in range(6):
             for i, party in enumerate(self.parties):
                 party.hear()
-                while (job := party.turn(self.problems[i])) is not None:
-                    self.begun[i].append(job)
+                while (batch := party.turn(self.problems[i])) is not None:
+                    self.begun[i] += batch.present
 
     def ask(
         self,
@@ -147,7 +149,7 @@ def test_an_announcement_that_was_lost_is_repeated(net: Net, clock: SimpleNamesp
     net.boxes[1].clear()
     net.settle()
     assert net.numbers() == [[], [], []]
-    clock.time += agreement.ANNOUNCE_AGAIN_SECONDS + 0.1
+    clock.time += leader.ANNOUNCE_AGAIN_SECONDS + 0.1
     net.settle()
     assert net.numbers() == [[1], [1], [1]]
 
@@ -160,7 +162,7 @@ def test_a_server_that_forgot_is_asked_again(net: Net, clock: SimpleNamespace) -
     net.problems[0] = {1: PeerLostError("away")}
     net.settle()
     net.problems[0] = {}
-    clock.time += agreement.ANNOUNCE_AGAIN_SECONDS + 0.1
+    clock.time += leader.ANNOUNCE_AGAIN_SECONDS + 0.1
     net.ask(1, (1, 2))
     net.settle()
     assert net.numbers() == [[1], [1], [1]]

@@ -20,8 +20,8 @@ from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.roles.request.message import deal_inputs, public_part, received
 from onnxpuma.roles.request.plans import Plans
 from onnxpuma.roles.server import opening
-from onnxpuma.roles.server.job import Job
-from onnxpuma.roles.server.opening import open_session
+from onnxpuma.roles.server.job import Batch, Job
+from onnxpuma.roles.server.opening import Side, open_session
 from onnxpuma.transport.client_port import Request
 from onnxpuma.transport.link import as_bytes
 from onnxpuma.transport.memory import MemoryLink, memory_links
@@ -72,8 +72,9 @@ class Opened:
             job.plan = plan
             job.session, job.coins = session, common if coins is None else tuple(coins[party])
             try:
-                inputs = received(plan, party, held)
-                self.keys[party] = open_session(self.links[party], job, inputs, names)
+                side = Side(job, received(plan, party, held))
+                batch = Batch(session, [job])
+                self.keys[party] = open_session(self.links[party], batch, [side], names)
             except OnnxpumaError as error:
                 self.errors[party] = error
 

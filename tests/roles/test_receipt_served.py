@@ -20,6 +20,7 @@ from onnxpuma.roles.local.cluster import LocalCluster
 from onnxpuma.roles.local.replay import Recorded, replay
 from onnxpuma.roles.server import request_loop, run
 from onnxpuma.roles.server.job import Job
+from onnxpuma.roles.server.run import Begun
 from onnxpuma.roles.server.server import Server
 from onnxpuma.transport.signing import SigningKey
 
@@ -35,16 +36,17 @@ class Watched:
         self.plan: Plan | None = None
         real_compute, real_open = request_loop.compute, run.open_session
 
-        def compute(link: Any, interpreter: Interpreter, job: Job, *rest: Any) -> Any:
-            self.jobs[link.party], self.interpreters[link.party] = job, interpreter
-            self.private[link.party] = [memoryview(bytes(b)) for b in job.request.private]
+        def compute(begun: Begun, interpreter: Interpreter, *rest: Any) -> Any:
+            party, ((job, _),) = begun.link.party, begun.requests
+            self.jobs[party], self.interpreters[party] = job, interpreter
+            self.private[party] = [memoryview(bytes(b)) for b in job.request.private]
             self.plan = job.plan
-            return real_compute(link, interpreter, job, *rest)
+            return real_compute(begun, interpreter, *rest)
 
-        def open_session(link: Any, job: Any, inputs: Any, identities: Any, label: str) -> Any:
+        def open_session(link: Any, batch: Any, sides: Any, identities: Any, label: str) -> Any:
             parts = self.parts[link.party] = [fresh_part(), fresh_part()]
             coming = iter(parts)
-            return real_open(link, job, inputs, identities, label, lambda: next(coming))
+            return real_open(link, batch, sides, identities, label, lambda: next(coming))
 
         monkeypatch.setattr(request_loop, "compute", compute)
         monkeypatch.setattr(run, "open_session", open_session)

@@ -14,13 +14,15 @@ import onnx
 from onnxpuma.errors import OnnxpumaError
 from onnxpuma.mpc.prf import fresh_part
 from onnxpuma.plan.plan import Selection
+from onnxpuma.plan.together.join import Joints
 from onnxpuma.roles.client.receipt import taken_receipt
 from onnxpuma.roles.local.memory import MemoryModel
-from onnxpuma.roles.request.message import deal_inputs, public_part
+from onnxpuma.roles.request.message import deal_inputs, public_part, received
 from onnxpuma.roles.request.receipt import Receipt
-from onnxpuma.roles.server.job import Job
+from onnxpuma.roles.server.job import Batch, Job
+from onnxpuma.roles.server.opening import Side
 from onnxpuma.roles.server.receipt import Signer
-from onnxpuma.roles.server.run import compute
+from onnxpuma.roles.server.run import compute, opened
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.cluster import Answer
 from onnxpuma.transport.link import Link, Traffic, as_bytes
@@ -98,11 +100,12 @@ class Three:
             link, interpreter = spoiled(links[party]), self.model._interpreters[party]
             signer = (signers or self.signers)[party]
             try:
-                result, buffers, _ = compute(
-                    link, interpreter, job, lambda: None, lambda *_: None, NAMES, signer
-                )
-                views = [memoryview(bytes(as_bytes(buffer))) for buffer in buffers]
-                ended.answers[party] = Answer(result, views, REQUEST)
+                sides = [Side(job, received(plan, party, held))]
+                begun = opened(link, Batch(session, [job]), sides, NAMES, signer)
+                begun.requests = [(job, sides[0].inputs or {})]
+                (done,) = compute(begun, interpreter, Joints(), lambda: None, lambda *_: None)
+                views = [memoryview(bytes(as_bytes(buffer))) for buffer in done.buffers]
+                ended.answers[party] = Answer(done.body, views, REQUEST)
             except OnnxpumaError as error:
                 ended.errors[party] = error
                 links[party].abort(session, error.message)

@@ -12,6 +12,7 @@ Matyas-Meyer-Oseas form, as usual for this construction.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
@@ -33,6 +34,7 @@ from onnxpuma.mpc.ring.arrays import (
     filled,
     indices,
     integers,
+    joined,
     ones,
     read,
     zeros,
@@ -112,6 +114,20 @@ def share_ids(ids: np.ndarray, rows: int) -> tuple[SecretIds, SecretIds, SecretI
     pairs = [generate(ids, rows) for _ in range(3)]
     first, second, third = (SecretIds(shape, rows, pairs[i][0], pairs[(i + 1) % 3][1]) for i in range(3))
     return first, second, third
+
+
+def joined_ids(values: Sequence[SecretIds], shape: tuple[int, ...]) -> SecretIds:
+    """The ids of several values over tables of one size, one value after the other, in another shape."""
+
+    def together(keys: Sequence[Keys]) -> Keys:
+        parts = zip(*((k.seed, k.corrections, k.leaves) for k in keys), strict=True)
+        return Keys(keys[0].holder, *(joined(part) for part in parts))
+
+    own, following = together([v.own for v in values]), together([v.following for v in values])
+    made = SecretIds(shape, values[0].rows, own, following)
+    first, second = zip(*(value.take() for value in values), strict=True)
+    made._vectors = joined(first), joined(second)
+    return made
 
 
 def look_up(party: Party, ids: SecretIds, table: Replicated) -> Sum3:

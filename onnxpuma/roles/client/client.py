@@ -53,6 +53,7 @@ class Client:
         # positions and the like need no mention (client/consent.py).
         public_inputs: Sequence[str] = (),
         model_name: str = "",  # of several at these servers; empty: the only one
+        beside: Client | None = None,  # of these servers: this one takes its model and shares its plans
     ) -> None:
         timeouts = config.timeouts
         self._config, self._keys = config, keys
@@ -72,6 +73,8 @@ class Client:
         self._network: Network | None = None
         self._plans: dict[str, Plans] = {}
         self._public_inputs = tuple(public_inputs)
+        if beside is not None:
+            self._model, self._network, self._plans = beside.model, beside.network, beside._plans
 
     @property
     def model(self) -> SharedModel:

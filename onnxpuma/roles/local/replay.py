@@ -23,8 +23,8 @@ from onnxpuma.mpc.prf import PartyKeys
 from onnxpuma.mpc.sharing import outgoing
 from onnxpuma.plan.plan import Plan
 from onnxpuma.roles.request.message import Asked, received
-from onnxpuma.roles.server.job import Job
-from onnxpuma.roles.server.opening import LABEL, open_session
+from onnxpuma.roles.server.job import Batch, Job
+from onnxpuma.roles.server.opening import LABEL, Side, open_session
 from onnxpuma.roles.server.receipt import chain_key
 from onnxpuma.roles.server.store import KeptShares
 from onnxpuma.transport.chained import Passed, WrappedLink
@@ -187,7 +187,8 @@ def _run(recorded: Recorded, plan: Plan, interpreter: Interpreter, link: Link, r
     job = recorded.job(me, plan)
     inputs = received(plan, me, job.request.private)
     parts = iter(recorded.parts[me])
-    keys = open_session(recording, job, inputs, recorded.identities, recorded.label, lambda: next(parts))
+    batch, sides = Batch(recorded.session, [job]), [Side(job, inputs)]
+    keys = open_session(recording, batch, sides, recorded.identities, recorded.label, lambda: next(parts))
     party = Party(recording, keys, recorded.session)
     inputs.update((entry.name, job.held[entry.name].words) for entry in plan.held)
     shares, _ = interpreter.run(plan, party, inputs)

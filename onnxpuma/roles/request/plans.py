@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
+from threading import Lock
 
 import numpy as np
 
@@ -29,6 +30,7 @@ class Plans:
 
     def __init__(self, blueprint: Blueprint, network: Network = USUAL) -> None:
         self.blueprint, self.network = blueprint, network
+        self._lock = Lock()  # several clients of one process may share the plans
         self._plans: OrderedDict[bytes, Plan] = OrderedDict()
         self._recalls: OrderedDict[Selection | None, Recall] = OrderedDict()
 
@@ -42,6 +44,17 @@ class Plans:
         """The plan at these shapes and public values, for this selection of outputs. Raises what
         `compile_plan` raises."""
         key = _key(shapes, public, selection)
+        with self._lock:
+            return self._get(key, shapes, public, selection, budget)
+
+    def _get(
+        self,
+        key: bytes,
+        shapes: Mapping[str, tuple[int, ...]],
+        public: Mapping[str, np.ndarray],
+        selection: Selection | None,
+        budget: Budget | None,
+    ) -> Plan:
         plan = self._plans.get(key)
         if plan is None:
             recall = self._recalls.setdefault(selection, Recall())

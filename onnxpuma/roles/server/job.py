@@ -1,4 +1,4 @@
-"""A request on its way through a server, and the digest on which all three agree before it runs."""
+"""Requests on their way through a server, the digest on which all three agree, and requests of one run."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ class Job:
     session: bytes = b""  # given by party 0
     announced: float = 0.0  # when party 0 last announced it
     answers_left: int | None = None  # of the client's budget, once this job is counted (budgets.py)
+    alone: bool = False  # it runs with no other request
     ready: dict[int, bytes] = field(default_factory=dict, repr=False)  # the peers' coins, at party 0
 
     @cached_property
@@ -56,3 +57,20 @@ class Job:
 
     def __str__(self) -> str:
         return f"request {self.request.id.hex()[:8]} of {self.request.client}"
+
+
+@dataclass(eq=False)
+class Batch:
+    """Requests that run together."""
+
+    session: bytes  # of the run
+    # In the order of party 0, the same at all servers. None: a request that this server does not hold.
+    jobs: list[Job | None]
+
+    @property
+    def present(self) -> list[Job]:
+        """The requests that this server holds."""
+        return [job for job in self.jobs if job is not None]
+
+    def __str__(self) -> str:
+        return " and ".join(map(str, self.present))

@@ -13,8 +13,9 @@ from pathlib import Path
 CODE_LENGTH = 12  # hex digits
 ROOMS = (
     "graph", "interpreter.py", "mpc", "ops", "plan", "standard", "roles/request",
-    "roles/server/agreement.py", "roles/server/job.py", "roles/server/opening.py", "roles/server/receipt.py",
-    "roles/server/run.py", "transport/chained.py",
+    "roles/server/agreement.py", "roles/server/follower.py", "roles/server/job.py", "roles/server/leader.py",
+    "roles/server/opening.py", "roles/server/receipt.py", "roles/server/run.py", "roles/server/sides.py",
+    "transport/chained.py",
 )  # fmt: skip
 _KINDS = (".py", ".cpp", ".hpp", ".json")
 

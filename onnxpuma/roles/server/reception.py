@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from onnxpuma.config import ClusterConfig
 from onnxpuma.errors import InputError, PlanError
@@ -20,15 +20,16 @@ from onnxpuma.plan.budget import Budget
 from onnxpuma.plan.known.readers import needed
 from onnxpuma.plan.plan import SecretInput
 from onnxpuma.plan.shapes import check_shapes
+from onnxpuma.plan.together.join import Joints
 from onnxpuma.roles.request.feed import check_filling
 from onnxpuma.roles.request.message import MADE_HERE, Asked, buffer_lengths, check_private, read_public_part
 from onnxpuma.roles.request.network import described
 from onnxpuma.roles.request.plans import Plans
+from onnxpuma.roles.server.admission import Admission
 from onnxpuma.roles.server.identity import DIGEST_BYTES
 from onnxpuma.roles.server.job import Job
 from onnxpuma.roles.server.machine import machine_bytes
 from onnxpuma.roles.server.store import KeptShares, Store
-from onnxpuma.roles.server.turns import check_share
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import Request
 
@@ -42,6 +43,7 @@ class Served:
 
     plans: Plans
     interpreter: Interpreter
+    joints: Joints = field(default_factory=Joints)  # plans of several requests together
 
 
 class Reception:
@@ -52,12 +54,13 @@ class Reception:
         self, party: int, models: Mapping[str, Mapping[bytes, Served]], store: Store, config: ClusterConfig
     ) -> None:
         self.party, self.models, self.store = party, models, store
+        self.admission = Admission()
         self.adopt(config)
 
     def adopt(self, config: ClusterConfig) -> None:
         """From now on take requests of these clients, within these limits."""
         self.limits, self._clients = config.limits, config.clients
-        self._memory = self.limits.request_megabytes * 1_000_000 or int(MEMORY_SHARE * machine_bytes())
+        self.memory = self.limits.request_megabytes * 1_000_000 or int(MEMORY_SHARE * machine_bytes())
         self.store.limits = config.kept
 
     def model_of(self, request: Request) -> str:
@@ -74,10 +77,11 @@ class Reception:
     def take_in(self, request: Request, waiting: Iterable[Request]) -> Job:
         """Turn a request into a job. waiting: the requests that wait already.
 
-        Raises BusyError when the client has too many of them, InputError and PlanError for a request whose
-        form does not fit the model. Cost: in proportion to the bytes sent, not to the work requested.
+        Raises BusyError when there are too many of them or the client asks too often, InputError and
+        PlanError for a request whose form does not fit the model. Cost: in proportion to the bytes sent,
+        not to the work requested.
         """
-        check_share(request, waiting, self.limits)
+        self.admission.check(request, waiting, self.limits)
         plans = self.graph_of(request).plans
         blueprint = plans.blueprint
         _check_counts(request.body, blueprint)
@@ -130,13 +134,13 @@ class Reception:
                 "install the same versions of onnxpuma, onnx, onnxruntime and numpy everywhere",
             )
         check_private(plan, self.party, job.request.private)
-        self.store.check_room(plan)
+        self.store.check_room(plan, job.request.client)
         job.plan = plan
 
     def _budget(self) -> Budget:
         limits = self.limits
         traffic = limits.traffic_megabytes * 1_000_000
-        return Budget(self._memory, limits.elements, traffic, limits.planning)
+        return Budget(self.memory, limits.elements, traffic, limits.planning)
 
 
 def _within(asked: Asked, model: str) -> Asked:

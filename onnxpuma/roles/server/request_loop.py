@@ -1,7 +1,7 @@
-"""A server at work: it listens to clients and peers, and runs one request at a time.
+"""A server at work: it listens to clients and peers, and makes one run at a time, of one request or several.
 
-Everything happens in one thread. Between two requests the server listens to both at once; during a request
-it looks at its clients between rounds. A failure ends the request, not the server.
+Everything happens in one thread. Between two runs the server listens to both at once; during a run it looks
+at its clients between rounds. A failure ends the run, not the server.
 """
 
 from __future__ import annotations
@@ -19,30 +19,33 @@ from onnxpuma.errors import (
     PlanError,
     RemoteError,
     RequestTimeoutError,
-    plain_text,
 )
-from onnxpuma.observe import Progress
 from onnxpuma.roles.request.network import described
-from onnxpuma.roles.server.agreement import Agreement, Follower, Leader
-from onnxpuma.roles.server.budgets import AnswerLedger, charge
+from onnxpuma.roles.server.agreement import Agreement
+from onnxpuma.roles.server.budgets import AnswerLedger
 from onnxpuma.roles.server.departure import Departure
+from onnxpuma.roles.server.follower import Follower
 from onnxpuma.roles.server.identity import Identity
-from onnxpuma.roles.server.job import Job
+from onnxpuma.roles.server.job import Batch
+from onnxpuma.roles.server.leader import Leader
 from onnxpuma.roles.server.limits import bounds_of, client_names
 from onnxpuma.roles.server.orders import Orders
+from onnxpuma.roles.server.progress import told_progress
 from onnxpuma.roles.server.receipt import Signer
 from onnxpuma.roles.server.reception import Reception, Served
-from onnxpuma.roles.server.run import compute
+from onnxpuma.roles.server.run import Begun, compute, opened
+from onnxpuma.roles.server.sides import settled, sides_of
 from onnxpuma.roles.server.standing import Board, Standing
 from onnxpuma.roles.server.store import Store
 from onnxpuma.transport import sockets, wire_pb2
 from onnxpuma.transport.client_port import ClientPort, Request
-from onnxpuma.transport.failure import told
+from onnxpuma.transport.failure import line_of
 from onnxpuma.transport.sparing import tell_left_out
 from onnxpuma.transport.zeromq import PeerLink
 
 AT_ONCE = 100  # requests taken in before the loop looks at anything else
 IDLE_SECONDS = 0.5
+GATHER_SECONDS = 0.01  # that a run waits for requests that may join it
 LOOK_SECONDS = 0.05  # between two looks at the clients during a run
 DISPUTE_SECONDS = 1.0  # both servers whose shares differ hear of it before one of them ends
 
@@ -76,10 +79,10 @@ class RequestLoop:
         self.reception = Reception(link.party, models, self.store, config)
         plans = [served.plans for graphs in models.values() for served in graphs.values()]
         self.standing = Standing(link, port, self.store, plans, board)
-        kind = Leader if link.party == 0 else Follower
-        self.agreement: Agreement = kind(link, port, config.timeouts)
+        kind: type[Agreement] = Leader if link.party == 0 else Follower
+        self.agreement: Agreement = kind(link, port, config.timeouts, config.limits, GATHER_SECONDS)
         self.departure = Departure(orders, self.agreement, config.timeouts.drain)
-        self._running: Job | None = None
+        self._running: Batch | None = None
         self._looked = 0.0
         # Since when a peer has differed in a component, and the error; the peer may be gone by now.
         self._dispute: tuple[float, OnnxpumaError] | None = None
@@ -90,10 +93,11 @@ class RequestLoop:
         """Serve until told to stop or leave. ready: called when all three first meet; raises the error if
         they cannot."""
         complained = time.monotonic()
-        job: Job | None = None
+        batch: Batch | None = None
         while not self.orders.stop.is_set():
-            if not self.agreement.hear() and job is None:
-                sockets.wait([*self.link.waits_on(), *self.port.waits_on()], IDLE_SECONDS)
+            if not self.agreement.hear() and batch is None:
+                idle = GATHER_SECONDS if self.agreement.gathering else IDLE_SECONDS
+                sockets.wait([*self.link.waits_on(), *self.port.waits_on()], idle)
             self._listen()
             self.store.expire()
             problems = self.problems()
@@ -112,9 +116,9 @@ class RequestLoop:
             tell_left_out("onnxpuma.transport")
             # Connections can be renewed only while no request runs: party 0 then begins none for a moment.
             pause = self.link.renew(self.config.timeouts.renew)
-            job = self.agreement.turn(problems, begin=not pause or self.link.party != 0)
-            if job is not None:
-                self._run(job)
+            batch = self.agreement.turn(problems, begin=not pause or self.link.party != 0)
+            if batch is not None:
+                self._run(batch)
             elif self.departure.begun:
                 return
 
@@ -187,15 +191,16 @@ class RequestLoop:
         if (config := self.orders.reloaded(self.config)) is not None:
             self.config = config
             self.reception.adopt(config)
+            self.agreement.limits = config.limits
             self.port.admit(client_names(config), bounds_of(config))
-        self.standing.refresh(len(self.agreement.jobs), int(self._running is not None))
+        self.standing.refresh(len(self.agreement.jobs), len(self._running.present) if self._running else 0)
 
     def _take_in(self, request: Request) -> None:
         waiting = [job.request for job in self.agreement.jobs.values()]
         try:
             job = self.reception.take_in(request, waiting)
         except Exception as error:
-            _log.warning("a request of %s was refused: %s", request.client, _described(error))
+            _log.warning("a request of %s was refused: %s", request.client, line_of(error))
             self.port.fail(request, error)
             return
         ahead = len(waiting) + (self._running is not None)
@@ -213,47 +218,50 @@ class RequestLoop:
             return
         self.port.reply(request, wire_pb2.Result(), [] if done else menu)
 
-    # ---- a request ------------------------------------------------------------------------------------
+    # ---- a run ----------------------------------------------------------------------------------------
 
-    def _run(self, job: Job) -> None:
-        _log.info("%s begins", job)
-        self._running = job
+    def _run(self, batch: Batch) -> None:
+        _log.info("%s begin%s", batch, "" if len(batch.present) > 1 else "s")
+        self._running = batch
         self._began = time.monotonic()
         self._tell_state("running", {})
         try:
-            self.reception.plan(job)
-            served = self.reception.graph_of(job.request)
-            job.answers_left = charge(self.ledger, served.plans.blueprint, job.plan, job.client_key)
-            self.port.reply(job.request, wire_pb2.Accepted(session=job.session))
-            body, buffers, kept = compute(
-                self.link,
-                served.interpreter,
-                job,
-                self._between_rounds,
-                self._tell_progress(job),
-                [place.public_key for place in self.config.parties],
-                self.signer,
-            )
-            self.store.release(job.request.client, job.asked.release)
-            if kept:
-                self.store.put(job.request.client, job.asked.handle, kept)
-            self.port.reply(job.request, body, buffers)
-            _log.info("%s is done after %.2f s, %d bytes sent", job, body.seconds, body.bytes_sent)
+            sides = sides_of(batch, self.reception, self.ledger)
+            identities = [place.public_key for place in self.config.parties]
+            begun = opened(self.link, batch, sides, identities, self.signer)
+            begun.requests = settled(batch, sides, self.agreement)
+            if begun.requests:
+                self._compute(batch, begun)
         except Exception as error:
             if not isinstance(error, OnnxpumaError):
                 _log.error("%s", "".join(traceback.format_tb(error.__traceback__)))
-            self._end(job, error)
+            self._end(batch, error)
         except BaseException:
-            self.link.abort(job.session, f"party {self.link.party} was stopped")
+            self.link.abort(batch.session, f"party {self.link.party} was stopped")
             raise
         finally:
             self._running = None
 
-    def _end(self, job: Job, error: Exception) -> None:
-        """Tell the other servers and the client that a job has failed."""
-        _log.warning("%s failed: %s", job, _described(error))
-        self.link.abort(job.session, _described(error))
-        self.port.fail(job.request, error)
+    def _compute(self, batch: Batch, begun: Begun) -> None:
+        for job in batch.present:
+            self.port.reply(job.request, wire_pb2.Accepted(session=batch.session))
+        graph = self.reception.graph_of(batch.present[0].request)
+        progress = told_progress(batch, self.link, self.port, self._began)
+        done = compute(begun, graph.interpreter, graph.joints, self._between_rounds, progress)
+        self.reception.admission.ran(time.monotonic() - self._began, len(done))
+        for job, one in zip(batch.present, done, strict=True):
+            self.store.release(job.request.client, job.asked.release)
+            if one.kept:
+                self.store.put(job.request.client, job.asked.handle, one.kept)
+            self.port.reply(job.request, one.body, one.buffers)
+            _log.info("%s is done after %.2f s, %d bytes sent", job, one.body.seconds, one.body.bytes_sent)
+
+    def _end(self, batch: Batch, error: Exception) -> None:
+        """Tell the other servers and the clients that a run has failed."""
+        _log.warning("%s failed: %s", batch, line_of(error))
+        self.link.abort(batch.session, line_of(error))
+        for job in batch.present:
+            self.port.fail(job.request, error)
 
     def _between_rounds(self) -> None:
         now = time.monotonic()
@@ -267,34 +275,13 @@ class RequestLoop:
                 f"the request has run for more than {self.config.limits.seconds:g} s",
                 "take smaller inputs, or raise `seconds` under [limits] in cluster.toml",
             )
-        if self._running is not None and self._running.request.gone:
+        if self._running is not None and all(job.request.gone for job in self._running.present):
             raise RemoteError("the client left before its request was done")
         if self.departure.overdue:
             raise RemoteError(
                 f"server {self.link.party} was stopped", "start it again, then repeat the request"
             )
 
-    def _tell_progress(self, job: Job) -> Progress:
-        told, before = 0.0, -1
-
-        def progress(done: int, of: int, label: str) -> None:
-            nonlocal told, before
-            now = time.monotonic()
-            if before < 0:  # the opening does not count
-                before = self.link.traffic.bytes_sent
-            if self.link.party == 0 and now > told + LOOK_SECONDS:
-                told = now
-                standing = wire_pb2.Progress(step=done, steps=of, label=label, seconds=now - self._began)
-                standing.bytes_sent = self.link.traffic.bytes_sent - before
-                self.port.reply(job.request, standing)
-
-        return progress
-
     def _tell_state(self, state: str, problems: dict[int, OnnxpumaError]) -> None:
         self.port.status.state = "stopping" if self.departure.begun else state
         self.port.status.detail = "; ".join(problem.message for problem in problems.values())
-
-
-def _described(error: Exception) -> str:
-    """What may be logged and told of an error, in one line: its text may quote names from the client."""
-    return plain_text(told(error).message)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from onnxpuma.config import KeptConfig
-from onnxpuma.errors import InputError
+from onnxpuma.errors import BusyError, InputError
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.plan.plan import Plan, PlannedOutput
 from onnxpuma.roles.request.message import MADE_HERE
@@ -97,14 +97,26 @@ class Store:
             if not entries:
                 del self._clients[client]
 
-    def check_room(self, plan: Plan) -> None:
-        """InputError if this plan keeps more than a client may keep in all."""
+    def check_room(self, plan: Plan, client: str) -> None:
+        """InputError if this plan keeps more than a client may keep in all, BusyError if it keeps more than
+        other clients leave."""
         size = sum(o.format.held * int(np.prod(o.shape, dtype=np.int64)) for o in plan.kept)
         if size > self._most_bytes:
             raise InputError(
                 f"the request wants {size / 1e6:.0f} MB kept at each server, a client may keep"
                 f" {self.limits.megabytes} MB",
                 "raise `megabytes` under [kept] in cluster.toml at all three servers, or take shorter inputs",
+            )
+
+        others = {name: entries for name, entries in self._clients.items() if name != client}
+        taken = sum(_bytes(entries.values()) for entries in others.values())
+        if size and self.limits.all_megabytes and size + taken > self.limits.all_megabytes * 1_000_000:
+            oldest = min((next(iter(entries.values())).used for entries in others.values()), default=0.0)
+            left = max(1.0, oldest + self.limits.seconds - time.monotonic())
+            raise BusyError(
+                f"the request wants {size / 1e6:.0f} MB kept, where others keep {taken / 1e6:.0f} MB",
+                f"try again in {left:.2g} s; `all_megabytes` under [kept] in cluster.toml is the limit",
+                left,
             )
 
     @property

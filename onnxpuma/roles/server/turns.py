@@ -61,7 +61,7 @@ def check_share(request: Request, waiting: Iterable[Request], limits: LimitConfi
             f"{len(own)} requests of client {request.client} wait already",
             "wait for their answers; `waiting` under [limits] in cluster.toml limits how many may wait",
         )
-    size = sum(map(_bytes, own)) + _bytes(request)
+    size = sum(map(bytes_of, own)) + bytes_of(request)
     if own and size > limits.message_megabytes * 1_000_000:
         raise BusyError(
             f"the requests of client {request.client} that wait have {size / 1e6:.0f} MB",
@@ -69,5 +69,6 @@ def check_share(request: Request, waiting: Iterable[Request], limits: LimitConfi
         )
 
 
-def _bytes(request: Request) -> int:
+def bytes_of(request: Request) -> int:
+    """The bytes of its buffers."""
     return sum(map(len, request.public)) + sum(map(len, request.private))
