@@ -66,6 +66,19 @@ def test_a_text_on_servers_of_this_machine(cli: Any, folder: Path) -> None:
     assert "rounds a token" in ended.err
 
 
+def test_tokens_are_drawn_as_the_options_say(cli: Any, folder: Path) -> None:
+    plain = ("generate", folder, "once", "--plain")
+    assert cli(*plain, "--temperature", 0).out == " upon a time\n"
+    assert cli(*plain, "--top-k", 1).out == " upon a time\n"
+    again = cli(*plain, "--temperature", 0, "--presence-penalty", 50, "--max-new-tokens", 3)
+    assert again.out == " upon a time\n"
+    hot = ("--temperature", 100, "--max-new-tokens", 8)
+    assert len({cli(*plain, *hot).out for _ in range(8)}) > 1
+    refused = cli(*plain, "--top-p", 0)
+    assert refused.status == 4
+    assert "top_p is 0" in refused.err
+
+
 def test_a_model_that_chats_answers(cli: Any, folder: Path, tmp_path: Path) -> None:
     chatting = told(tmp_path)
     (chatting / "chat_template.jinja").write_text("{% for m in messages %}once {{ m.content }}{% endfor %}")
