@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
+from threading import Lock
 
 import numpy as np
 
@@ -25,12 +26,13 @@ KEPT_BYTES = 1 << 29  # of public arrays; every plan counts those of the model a
 
 
 class Plans:
-    """Compiles plans of `blueprint` for `network`, and keeps those used last."""
+    """Compiles plans of `blueprint` for `network`, and keeps those used last. Threads may share it."""
 
     def __init__(self, blueprint: Blueprint, network: Network = USUAL) -> None:
         self.blueprint, self.network = blueprint, network
         self._plans: OrderedDict[bytes, Plan] = OrderedDict()
         self._recalls: OrderedDict[Selection | None, Recall] = OrderedDict()
+        self._lock = Lock()
 
     def get(
         self,
@@ -41,6 +43,16 @@ class Plans:
     ) -> Plan:
         """The plan at these shapes and public values, for this selection of outputs. Raises what
         `compile_plan` raises."""
+        with self._lock:
+            return self._get(shapes, public, selection, budget)
+
+    def _get(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        public: Mapping[str, np.ndarray],
+        selection: Selection | None,
+        budget: Budget | None,
+    ) -> Plan:
         key = _key(shapes, public, selection)
         plan = self._plans.get(key)
         if plan is None:
