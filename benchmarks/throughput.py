@@ -160,7 +160,6 @@ def measure(
 ) -> Tally:
     """What `clients` clients see that ask for this long, or until they have this many answers."""
     tally, over, lock = Tally(clients), threading.Event(), threading.Lock()
-    config, keys = servers.config, servers.client_keys
 
     def answered(took: float, report: Any, right: bool) -> None:
         with lock:
@@ -173,7 +172,7 @@ def measure(
 
     def work(number: int) -> None:
         try:
-            with Client(config, keys, beside=first) as client:
+            with first.another() as client:
                 while not over.is_set():
                     try:
                         session(client, number, over, answered)

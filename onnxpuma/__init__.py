@@ -11,12 +11,15 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from onnxpuma import errors, tasks
+    from onnxpuma.roles.client.async_client import AsyncClient
     from onnxpuma.roles.client.client import Client
+    from onnxpuma.roles.owner.price import price
     from onnxpuma.session import InferenceSession
 
 __version__ = "0.1.0"
 
-__all__ = ["Client", "InferenceSession", "__version__"]
+__all__ = ["AsyncClient", "Client", "InferenceSession", "__version__", "errors", "price", "tasks"]
 
 # onnxruntime would send node names and error texts to a collector, and keep them in a database in the user's
 # cache; huggingface_hub counts what is loaded; transformers asks its hub to convert checkpoints. Each reads
@@ -37,13 +40,26 @@ if "onnxruntime" in sys.modules and os.environ.get(_NO_TELEMETRY[0]) != "1":
     )
 os.environ.update(dict.fromkeys(_NO_TELEMETRY, "1"))
 
-_FACES = {"Client": "onnxpuma.roles.client.client", "InferenceSession": "onnxpuma.session"}
+_FACES = {
+    "AsyncClient": "onnxpuma.roles.client.async_client",
+    "Client": "onnxpuma.roles.client.client",
+    "InferenceSession": "onnxpuma.session",
+    "price": "onnxpuma.roles.owner.price",
+}
+_ROOMS = ("errors", "tasks")
 
 
 def __getattr__(name: str) -> Any:
     """Import the names above when they are first used: a server needs none of them."""
-    if name not in _FACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    if name in _ROOMS:
+        return import_module(f"{__name__}.{name}")
+    if name not in _FACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_FACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The names above too, for completion in a shell or a notebook."""
+    return sorted({*globals(), *__all__})

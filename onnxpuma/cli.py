@@ -18,9 +18,11 @@ import typer
 
 from onnxpuma import __version__
 from onnxpuma.commands import screen
+from onnxpuma.commands.chat import chat
 from onnxpuma.commands.demo import demo, models
 from onnxpuma.commands.gateway import gateway, gateway_key
 from onnxpuma.commands.generate import generate
+from onnxpuma.commands.help import Commands
 from onnxpuma.commands.infer import infer
 from onnxpuma.commands.inspect import inspect
 from onnxpuma.commands.keys import init, keygen
@@ -58,7 +60,7 @@ app = typer.Typer(
     name="onnxpuma",
     help="Run ONNX Transformers on three servers that learn neither the model nor the data.",
     no_args_is_help=True,
-    add_completion=False,
+    cls=Commands,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -92,6 +94,7 @@ for _command in (
     reload,
     infer,
     generate,
+    chat,
     verify,
     validate,
     gateway,

@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any
 
 from onnxpuma.mpc.forms.reading import StreamUse
+from onnxpuma.standard.units import duration, size
 
 Progress = Callable[[int, int, str], None]  # steps done, steps in all, label of the oldest that runs
 
@@ -39,7 +40,7 @@ class OperatorUse:
     rounds: int = 0
 
 
-@dataclass
+@dataclass(repr=False)
 class RunReport:
     """One run at one party: seconds online and in wait, bytes, rounds, peak memory, a row per operator."""
 
@@ -58,6 +59,10 @@ class RunReport:
     answers_left: int | None = None
     # What its streamed weights took.
     streamed: StreamUse = field(default_factory=StreamUse)
+
+    def __repr__(self) -> str:
+        told = f"{duration(self.seconds)}, {size(self.bytes_sent)} sent, {self.rounds:,} rounds"
+        return f"<RunReport of party {self.party}: {told}, {size(self.peak_rss_bytes)} at most in memory>"
 
     def of(self, operator: str) -> OperatorUse:
         """The row of an operator, made if missing."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
+from threading import Event
 from typing import TypeAlias
 
 import zmq
@@ -33,6 +35,7 @@ News: TypeAlias = wire_pb2.Accepted | wire_pb2.Queued | wire_pb2.Progress
 REPORT_SECONDS = 0.5
 # While one server is missing, the others have this long to report what they know about it.
 HEARSAY_SECONDS = 1.0
+HALT_SECONDS = 0.1  # in which a wait that can be ended notices it
 DESCRIPTORS = 40  # files and sockets that connections to three servers need
 
 
@@ -61,12 +64,13 @@ class Cluster:
         heartbeat: float = 10.0,  # seconds without a sign of life after which a server counts as lost
         renew: float = 3600.0,  # age in seconds beyond which a connection is replaced before its next use
         drain: float = 30.0,  # seconds that a server which is told to leave may take for what runs
+        halt: Event | None = None,  # another thread sets it to end a wait, with a CancelledError
     ) -> None:
         require_descriptors(DESCRIPTORS)
         self.patience = connect_timeout + drain
         self.connect_timeout = connect_timeout
         self.timeout = timeout
-        self._keys = keys
+        self._keys, self._halt = keys, halt
         self._heartbeat, self._renew = heartbeat, renew
         self._context = zmq.Context()
         self._servers: list[ClientLine] = []
@@ -264,6 +268,10 @@ class Cluster:
 
     def _wait(self, seconds: float) -> None:
         """Sleep until something happens, `seconds` at most."""
+        if self._halt is not None:
+            if self._halt.is_set():
+                raise CancelledError
+            seconds = min(seconds, HALT_SECONDS)
         if any(server.out.unsettled for server in self._servers):
             seconds = min(seconds, 0.1)
         sockets.wait([s for line in self._servers for s in (line.out.socket, line.watch.monitor)], seconds)

@@ -175,9 +175,13 @@ class Line:
                 "install the same version of onnxpuma on all servers, and the same cluster.toml",
             )
 
+    def unresolved(self) -> str:
+        """Why the name of this peer's host leads nowhere; empty if it leads somewhere."""
+        return self._out.route.missing()
+
     def missing(self) -> str:
         """Why this peer is not ready, for people to read; empty when it is ready."""
-        if unknown := self._out.route.missing():
+        if unknown := self.unresolved():
             return f"party {self.peer} is not found: {unknown}"
         if not self.watch.connected:
             return f"party {self.peer} does not answer at {self.place.address}"

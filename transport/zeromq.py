@@ -158,6 +158,10 @@ class PeerLink(Link):
         self._look()
         return frozenset(peer for peer, line in self._lines.items() if not line.missing())
 
+    def unresolved(self, peer: int) -> str:
+        """Why the name of this peer's host leads nowhere; empty if it leads somewhere."""
+        return self._lines[peer].unresolved()
+
     def connect(self, timeout: float) -> None:
         """Wait until both peers are connected.
 

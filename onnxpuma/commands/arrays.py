@@ -6,12 +6,17 @@ import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from onnxpuma.errors import ConfigError, InputError
 from onnxpuma.plan.draft import PRIVATE, Draft
+
+if TYPE_CHECKING:
+    from onnxpuma.plan.blueprint import Blueprint
+
+_HINT = "write it with numpy: np.savez('x.npz', input_ids=ids, attention_mask=mask)"
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -19,21 +24,42 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
     Raises InputError when the file is missing, is not a .npz file, is damaged, or contains Python objects.
     """
-    hint = "write it with numpy: np.savez('x.npz', input_ids=ids, attention_mask=mask)"
+    found = read_given(path)
+    if isinstance(found, np.ndarray):
+        raise InputError(f"{path} contains one array without a name", _HINT)
+    return found
+
+
+def read_given(path: Path) -> dict[str, np.ndarray] | np.ndarray:
+    """The arrays of a .npz file by name, or the only one of a .npy file. Raises as `read_arrays`."""
     try:
         arrays = np.load(path, allow_pickle=False)
         if isinstance(arrays, np.ndarray):
-            raise InputError(f"{path} contains one array without a name", hint)
+            return arrays
         with arrays:
             return dict(arrays)
     except FileNotFoundError:
-        raise InputError(f"there is no file {path}", hint) from None
+        raise InputError(f"there is no file {path}", _HINT) from None
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}", hint) from error
-    except (InputError, MemoryError):
+        raise InputError(f"cannot read {path}: {error.strerror or error}", _HINT) from error
+    except MemoryError:
         raise
     except Exception as error:  # of many types: zipfile takes some damage for an unknown encryption
-        raise InputError(f"{path} is not a .npz file of plain arrays, or is damaged", hint) from error
+        raise InputError(f"{path} is not a .npz file of plain arrays, or is damaged", _HINT) from error
+
+
+def named(
+    given: dict[str, np.ndarray] | np.ndarray, blueprint: Blueprint, path: Path
+) -> dict[str, np.ndarray]:
+    """The feed of a graph. InputError for an array without a name, if the graph takes several."""
+    if not isinstance(given, np.ndarray):
+        return given
+    takes = [name for name, spec in blueprint.inputs.items() if spec.default is None]
+    if len(takes) != 1:
+        raise InputError(
+            f"{path} contains one array without a name, but the model takes {', '.join(takes)}", _HINT
+        )
+    return {takes[0]: given}
 
 
 def check_writable(path: Path) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 import typer
 
 from onnxpuma.commands import pictures, screen
-from onnxpuma.commands.figures import cost_line, figures
 from onnxpuma.commands.local import start_servers
 from onnxpuma.errors import ConfigError
 
@@ -90,7 +89,7 @@ class _Show:
         pictures.show(pictures.draw_classes(classes, plain[0]))
         apart = float(np.abs(outcome.outputs[self.model.output_name] - plain).max())
         screen.say(f"  true class: {classes[label]}; largest difference in a logit: {apart:.2g}")
-        screen.say(f"\n{cost_line(figures(outcome))}")
+        screen.say(f"\n{outcome.cost}")
 
     def _tell(self, ids: np.ndarray) -> None:
         """Continue a text, one token per request: the servers see its length and not one word of it."""
@@ -111,7 +110,7 @@ class _Show:
         )
         _title("What onnxruntime says in the clear")
         pictures.show([f"the same token {same} times of {ids.shape[1] - length}"])
-        screen.say(f"\nthe last token: {cost_line(figures(outcomes[-1]))}")
+        screen.say(f"\nthe last token: {outcomes[-1].cost}")
 
     def _show_input(self, value: np.ndarray) -> None:
         _title("What the client has")

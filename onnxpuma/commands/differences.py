@@ -39,9 +39,10 @@ def show(found: Validation, shapes: dict[str, tuple[int, ...]]) -> None:
     if found.file:
         screen.say(_ROUNDED)
     screen.say()
-    uses = sorted(found.operators.items(), key=lambda item: -item[1].seconds)
+    uses = sorted(found.operators.items(), key=lambda item: (-item[1].bytes_sent, item[0]))
+    screen.say("What server 0 spent in each operator; steps side by side share their rounds:")
     screen.table(
-        ("operator", "steps", "time", "bytes of one party", "rounds"),
+        ("operator", "steps", "time", "bytes sent", "rounds"),
         [
             (
                 screen.plain(name),

@@ -1,10 +1,8 @@
-"""The cost of a run, as numbers and as a line."""
+"""The cost of a run, as numbers for a program."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-
-from onnxpuma.commands import screen
 
 if TYPE_CHECKING:
     from onnxpuma.roles.client.client import Outcome
@@ -16,14 +14,5 @@ def figures(outcome: Outcome) -> dict[str, Any]:
         "seconds": outcome.seconds,
         "setup_seconds": outcome.setup_seconds,
         "bytes_sent": [report.bytes_sent for report in outcome.reports],
-        "rounds": max(report.rounds for report in outcome.reports),
+        "rounds": outcome.rounds,
     }
-
-
-def cost_line(taken: dict[str, Any]) -> str:
-    """`figures` in one line."""
-    return (
-        f"{screen.duration(taken['seconds'])} online after {screen.duration(taken['setup_seconds'])} of"
-        f" planning and sharing, {screen.size(sum(taken['bytes_sent']))} sent by all three servers,"
-        f" {taken['rounds']:,} rounds"
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -123,10 +123,8 @@ def generate(
     if any(value is not None for value in steering.values()):
         asked |= {"do_sample": True, **steering}
     chosen = {name: value for name, value in asked.items() if value is not None}
-    with _written(
-        folder, tokenizer, cluster, key, task, plain, threads, allowed, public_input, model
-    ) as pipe:
-        told = _Telling(pipe, silent=json)
+    with writing(folder, tokenizer, cluster, key, task, plain, threads, allowed, public_input, model) as pipe:
+        told = Telling(pipe, silent=json)
         try:
             told.tell(item if raw else _said_to(pipe, item), chosen)
         finally:
@@ -135,11 +133,11 @@ def generate(
             screen.say_json({"text": told.text, "task": pipe.task, **told.figures()})
 
 
-class _Telling:
-    """Prints a text as it emerges, and its cost."""
+class Telling:
+    """Prints a text as it emerges, and its cost. stop: texts at the first of which it ends, without it."""
 
-    def __init__(self, pipe: Writer, silent: bool) -> None:
-        self._pipe, self._silent = pipe, silent
+    def __init__(self, pipe: Writer, silent: bool, stop: Sequence[str] = ()) -> None:
+        self._pipe, self._silent, self._stop = pipe, silent, stop
         self._times: list[float] = []
         self._line = StandingLine()
         self.tokens = 0
@@ -147,6 +145,7 @@ class _Telling:
 
     def tell(self, item: Any, chosen: dict[str, Any]) -> None:
         from onnxpuma.tasks.secure import SecureRunner
+        from onnxpuma.tasks.stop import Until
 
         self._times = [time.perf_counter()]
         runner = self._pipe.runner
@@ -154,16 +153,23 @@ class _Telling:
             self._line = StandingLine(runner.node_names)
             self._line.begin("prompt")
             runner.watch = self._line.show
+        until = Until(self._stop)
         with closing(self._pipe.pieces(item, self._pipe.options(chosen))) as pieces:
             for piece in pieces:
                 self._line.clear()
                 if piece.token is not None:
                     self.tokens += 1
                     self._times.append(time.perf_counter())
-                self.text += piece.text
-                if not self._silent:
-                    screen.tell(piece.text)
+                self._say(until.add(piece.text))
+                if until.found:
+                    return
                 self._line.begin(f"token {self.tokens + 1}")
+        self._say(until.rest)
+
+    def _say(self, text: str) -> None:
+        self.text += text
+        if not self._silent:
+            screen.tell(text)
 
     def end(self) -> None:
         """End the line and print the figures, also for a text that was interrupted."""
@@ -242,7 +248,7 @@ def _read(
 
 
 @contextmanager
-def _written(
+def writing(
     folder: Path | None,
     tokenizer: Path | None,
     cluster: Path | None,

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from onnxpuma.commands import disclosed, noise, options, proved, screen, stored, totals
-from onnxpuma.errors import ConfigError
+import typer
+
+from onnxpuma.commands import arrays, disclosed, noise, options, proved, screen, stored, totals
 
 if TYPE_CHECKING:
-    from onnxpuma.mpc.cost import Network
     from onnxpuma.plan.blueprint import Blueprint
-    from onnxpuma.plan.examine.report import ModelReport, NodeEntry
-    from onnxpuma.plan.owner_policy import Policy
-    from onnxpuma.plan.weights.residence import Residence
-    from onnxpuma.roles.shared.model import SharedModel
+    from onnxpuma.plan.examine.report import ModelReport
 
-_SHOWN = {"weights": "secret, once"}
+_SHOWN = {"weights": "once"}  # secret, and computed in the first run alone
 
 
 def inspect(
@@ -36,11 +33,27 @@ def inspect(
     keep_only: options.KeepOnly = [],  # noqa: B006
     declared: options.Ranges = [],  # noqa: B006
     ring: options.Rings = [],  # noqa: B006
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Leave out the nodes, the constants and the rings.")
+    ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Also write a page for a browser: where time, bytes and rounds go, by layer.",
+            show_default=False,
+        ),
+    ] = None,
     json: options.AsJson = False,
 ) -> None:
-    """List every node: whether it is supported, what is secret, and its predicted rounds, bytes and time."""
+    """List every node: whether it is supported, what is secret, its rounds, bytes and time."""
     from onnxpuma.plan.owner_policy import Policy
+    from onnxpuma.roles.owner.price import priced, public_part
     from onnxpuma.roles.request.network import network_of
+
+    if html is not None:
+        arrays.check_writable(html)
 
     network = network_of(options.read_network(bandwidth, latency))
     sizes, allowed = options.read_sizes(dim), options.read_memory(memory)
@@ -55,10 +68,14 @@ def inspect(
         **options.read_rings(ring),
     )
     with screen.progress(f"reading {model.name}"):
-        shared = _shared(model, policy, sizes)
+        shared, left_out = public_part(model, policy, sizes)
+        screen.note_left_out(left_out)
         blueprints = shared.graphs
         place = shared.residence(allowed)
-        found = _report(shared, sizes, network, cores, place if allowed else None)
+        price = priced(str(model), shared, sizes, network, cores, place if allowed else None)
+        found = price.graphs
+    if html is not None:
+        html.write_text(price.html(), encoding="utf-8")
     several = len(found) > 1
     if json:
         reports = {
@@ -72,6 +89,7 @@ def inspect(
         screen.say_json(
             {
                 "model": str(model),
+                "assumed": price.assumed,
                 **({"graphs": reports} if several else next(iter(reports.values()))),
                 **({"residence": asdict(place)} if allowed else {}),
             }
@@ -82,55 +100,12 @@ def inspect(
         for name, each in found.items():
             if several:
                 screen.say(f"\n[bold]{screen.plain(name)}[/bold]\n")
-            _show(each, blueprints[name])
+            _show(each, blueprints[name], summary)
+        _show_assumed(price.assumed)
+        if html is not None:
+            screen.say(f"\nWrote {screen.plain(html)}.")
     if any(each.refused for each in found.values()):
         raise _unsupported(found)
-
-
-def _shared(model: Path, policy: Policy, sizes: Mapping[str, int]) -> SharedModel:
-    """The public part of an ONNX file, of a folder of files that form one model, or of a shared model."""
-    from onnxpuma.graph.folder import ONLY_GRAPH, find
-    from onnxpuma.roles.owner.reading import Reading
-    from onnxpuma.roles.shared.model import SharedModel, is_shared
-
-    if is_shared(model):
-        if policy.patterns or policy.ranges or policy.rings or policy.ring != "auto":
-            raise ConfigError(
-                "a shared model's policy is settled: patterns and ranges have no effect",
-                "pass them to `onnxpuma share`",
-            )
-        return SharedModel.read(model)
-    found = find(model)
-    screen.note_left_out(found.ignored)
-    blueprints = Reading(found.sources, policy, sizes=sizes).blueprints()
-    if list(blueprints) == [ONLY_GRAPH]:
-        return SharedModel.of(blueprints[ONLY_GRAPH])
-    # `share` stores an array once that several graphs have; here each graph counts its own.
-    own = {graph: {name: f"{graph}/{name}" for name in each.weights} for graph, each in blueprints.items()}
-    return SharedModel(blueprints, own)
-
-
-def _report(
-    shared: SharedModel, sizes: Mapping[str, int], network: Network, cores: int, place: Residence | None
-) -> dict[str, ModelReport]:
-    """A report for each graph, at those of the sizes that its symbols name. place: where weights stay; None:
-    all of them as words."""
-    from onnxpuma.plan.examine.example import draw_inputs, symbols
-    from onnxpuma.plan.examine.report import report
-    from onnxpuma.plan.examine.support import fitting_shapes
-
-    known = {name: symbols(blueprint) for name, blueprint in shared.graphs.items()}
-    reports = {}
-    for name, blueprint in shared.graphs.items():
-        elsewhere = {symbol for other in known.values() for symbol in other} - known[name].keys()
-        own = {symbol: size for symbol, size in sizes.items() if symbol not in elsewhere}
-        shapes = fitting_shapes(blueprint, own)
-        drawn = draw_inputs(blueprint, shapes)
-        public = {entry: drawn[entry] for entry in blueprint.public_inputs}
-        held = None if place is None else place.memory
-        away = [] if place is None else [w for w, a in shared.stored[name].items() if a in place.streamed]
-        reports[name] = report(blueprint, shapes, public, network, cores, held, away)
-    return reports
 
 
 def _show_graphs(found: Mapping[str, ModelReport]) -> None:
@@ -147,20 +122,25 @@ def _show_graphs(found: Mapping[str, ModelReport]) -> None:
     screen.table(("graph", "inputs", "nodes", "rounds", "bytes", "network"), rows, numbers=(2, 3, 4, 5))
 
 
-def _show(found: ModelReport, blueprint: Blueprint) -> None:
+def _show(found: ModelReport, blueprint: Blueprint, summary: bool) -> None:
     _show_borders(found)
-    _show_nodes(found)
-    _show_constants(found)
-    screen.say()
-    disclosed.show({"": blueprint})
-    disclosed.show_inputs({"": blueprint})
-    if found.recognised:
+    if not summary:
+        _show_nodes(found)
+    _show_operators(found)
+    _show_refused(found)
+    if not summary:
+        _show_constants(found)
+        screen.say()
+        disclosed.show({"": blueprint})
+        disclosed.show_inputs({"": blueprint})
+    if found.recognised and not summary:
         listing = ", ".join(f"{screen.plain(name)} ({count})" for name, count in found.recognised.items())
         screen.say(f"\n[bold]Recognised[/bold]  {listing}")
     noise.show({"": blueprint})
     totals.show(found)
-    stored.show(found.stored)
-    if found.ranges is not None:
+    if not summary:
+        stored.show(found.stored)
+    if found.ranges is not None and not summary:
         proved.show(found.ranges)
 
 
@@ -202,35 +182,37 @@ def _show_nodes(found: ModelReport) -> None:
         ("operator", "shape", "seen", "left as", "rounds", "bytes", "network", "node"),
         rows,
         numbers=(4, 5, 6),
+        narrowest={0: 14, 1: 11, 7: 17},
+        omitted=(3,),
     )
-    by_operator: dict[str, list[NodeEntry]] = {}
-    for node in found.nodes:
-        by_operator.setdefault(node.operator, []).append(node)
-    sums = [
-        (
-            name,
-            len(nodes),
-            sum(n.rounds for n in nodes),
-            sum(n.bytes for n in nodes),
-            sum(n.seconds for n in nodes),
-        )
-        for name, nodes in by_operator.items()
-    ]
     screen.say()
+
+
+def _show_operators(found: ModelReport) -> None:
+    screen.say("By operator; bytes are those of all three servers, and each node waits for the one before:")
     screen.table(
         ("operator", "nodes", "rounds", "bytes", "network"),
         [
-            (screen.plain(name), count, *_costs(rounds, sent, seconds))
-            for name, count, rounds, sent, seconds in sorted(sums, key=lambda row: -row[3])
+            (screen.plain(part.name), part.nodes, *_costs(part.rounds, part.bytes, part.seconds))
+            for part in found.operators
         ],
         numbers=(1, 2, 3, 4),
     )
+
+
+def _show_refused(found: ModelReport) -> None:
     if found.refused:
         screen.say("\n[bold]Refused[/bold]")
         for node in found.refused:
             screen.say(
                 f"  {screen.plain(node.name)} ({screen.plain(node.operator)}): {screen.plain(node.refused)}"
             )
+
+
+def _show_assumed(assumed: Mapping[str, int]) -> None:
+    if assumed:
+        listing = ", ".join(f"{screen.plain(name)}={size}" for name, size in assumed.items())
+        screen.say(f"\n[bold]Sizes assumed[/bold]  {listing}; --dim NAME=SIZE sets another")
 
 
 def _costs(rounds: int, sent: int, seconds: float) -> tuple[str, str, str]:

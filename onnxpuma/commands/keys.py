@@ -8,6 +8,14 @@ from typing import Annotated
 import typer
 
 from onnxpuma.commands import screen
+from onnxpuma.errors import ConfigError
+
+PARTIES = 3
+PEER_PORT, CLIENT_PORT = 7000, 7100  # of the first server on a host; the next ones follow
+PUBLIC, KEY_LENGTH = ".public", 40
+_HINT = (
+    "write --party alice=alice.example.org:alice.public --client ann=ann.public; quote a key that is no file"
+)
 
 
 def keygen(
@@ -29,12 +37,74 @@ def keygen(
 
 def init(
     path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("cluster.toml"),
+    party: Annotated[
+        list[str],
+        typer.Option(
+            "--party",
+            metavar="NAME=HOST:KEY",
+            help="A server: its name, its host, and its public key or .public file. Three times, in order.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006  (typer makes a new one)
+    client: Annotated[
+        list[str],
+        typer.Option(
+            "--client",
+            metavar="NAME=KEY",
+            help="A client: its name, and its public key or the .public file. May be repeated.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006
 ) -> None:
-    """Write a commented cluster.toml for three servers, to be filled in."""
+    """Write a commented cluster.toml for three servers, ready to use or to be filled in."""
     from onnxpuma.cluster_template import write_cluster_template
+    from onnxpuma.config import PartyConfig, read_cluster
 
-    write_cluster_template(path)
+    if party and len(party) != PARTIES:
+        raise ConfigError(f"--party is given {len(party)} times", "name three servers, or none")
+    servers = [_server(text) for text in party]
+    hosts = [host for _, host, _ in servers]
+    parties = [
+        PartyConfig(name, host, PEER_PORT + hosts[:i].count(host), CLIENT_PORT + hosts[:i].count(host), key)
+        for i, (name, host, key) in enumerate(servers)
+    ]
+    clients = dict(_named("--client", text, "NAME=KEY") for text in client)
+    write_cluster_template(path, parties or None, {name: _key(key) for name, key in clients.items()} or None)
+    if parties and clients:
+        try:
+            read_cluster(path)
+        except ConfigError:
+            path.unlink()
+            raise
     screen.say(f"Wrote {screen.plain(path)}.")
-    screen.note(
-        "Fill in the three hosts and the public keys, then copy the same file to the servers and the clients."
+    missing = [] if parties else ["the three hosts and their public keys"]
+    missing += [] if clients else ["the public keys of the clients"]
+    if missing:
+        screen.note(f"Fill in {' and '.join(missing)}, then copy the same file to servers and clients.")
+    else:
+        screen.note("Copy the same file to the servers and the clients.")
+
+
+def _server(text: str) -> tuple[str, str, str]:
+    """NAME=HOST:KEY as its three parts; a key may itself contain = and :, so it is taken from the end."""
+    name, rest = _named("--party", text, "NAME=HOST:KEY")
+    cut = rest.rfind(":") if rest.endswith(PUBLIC) else len(rest) - KEY_LENGTH - 1
+    if cut < 1 or rest[cut] != ":":
+        raise ConfigError(f"--party {text} is not NAME=HOST:KEY", _HINT)
+    return name, rest[:cut], _key(rest[cut + 1 :])
+
+
+def _named(option: str, text: str, form: str) -> tuple[str, str]:
+    name, equals, rest = text.partition("=")
+    if not name.strip() or not equals or not rest:
+        raise ConfigError(f"{option} {text} is not {form}", _HINT)
+    return name.strip(), rest
+
+
+def _key(text: str) -> str:
+    """A public key, or the content of its file."""
+    from onnxpuma.transport.curve import check_public_key, read_public_key
+
+    return (
+        read_public_key(Path(text)) if text.endswith(PUBLIC) else check_public_key(text, "the command line")
     )

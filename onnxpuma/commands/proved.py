@@ -35,7 +35,8 @@ def show(found: RangeReport) -> None:
         most = "unknown" if None in known else f"{max(s for s in known if s is not None):.4g}"
         names = screen.plain(entries[0].node) + (f" and {len(entries) - 1} more" if len(entries) > 1 else "")
         rows.append((screen.plain(operator), quantity, most, bounds, _WORDS[state], names))
-    screen.table(("operator", "quantity", "may reach", "must be", "", "node"), rows, numbers=(2,))
+    heads = ("operator", "quantity", "may reach", "must be", "", "node")
+    screen.table(heads, rows, numbers=(2,), narrowest={0: 12, 5: 12})
     if len(ordered) > _LISTED:
         screen.say(f"  and {len(ordered) - _LISTED} more kinds: --json lists all")
     _advise(found)

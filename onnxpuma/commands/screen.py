@@ -11,16 +11,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO, TypeAlias
 
-from rich.console import Console
-from rich.markup import escape
+from rich.cells import cell_len
+from rich.console import Console, JustifyMethod
+from rich.markup import escape, render
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from onnxpuma.errors import OnnxpumaError, plain_lines
 from onnxpuma.observe import Progress as Report
+from onnxpuma.standard.units import bits as bits
+from onnxpuma.standard.units import duration as duration
+from onnxpuma.standard.units import shape as shape
+from onnxpuma.standard.units import size as size
 
 Cell: TypeAlias = "str | int | float"
 
+_GAP = 2  # columns between two columns of a table
 PIPE_WIDTH = 240  # columns when a program reads the output, so that no line is cut
 
 
@@ -120,19 +126,70 @@ def show_warnings() -> None:
     warnings.showwarning = show
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], numbers: Sequence[int] = ()) -> None:
-    """Print rows, under a header if there are titles; the columns in `numbers` are right-aligned."""
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    numbers: Sequence[int] = (),
+    narrowest: Mapping[int, int] | None = None,
+    omitted: Sequence[int] = (),
+) -> None:
+    """Print rows, under a header if there are titles; the columns in `numbers` are right-aligned.
+
+    On a terminal that is too narrow, the columns `omitted` are left out, and texts in the columns of
+    `narrowest` are shortened in the middle, to these widths at least.
+    """
+    console = stdout()
+    cells = [[cell if isinstance(cell, str) else f"{cell:,}" for cell in row] for row in rows]
+    shown, widths = list(range(len(columns))), dict[int, int]()
+    if console.is_terminal and narrowest and cells:
+        natural = [
+            max(cell_len(title), *(cell_len(render(row[place]).plain) for row in cells))
+            for place, title in enumerate(columns)
+        ]
+        shown, widths = _fitted(natural, console.width, narrowest, omitted)
     drawn = Table(
         box=None, show_header=any(columns), header_style="bold", pad_edge=False, padding=(0, 2, 0, 0)
     )
-    for place, title in enumerate(columns):
-        drawn.add_column(title, justify="right" if place in numbers else "left", overflow="fold")
-    for row in rows:
-        drawn.add_row(*(cell if isinstance(cell, str) else f"{cell:,}" for cell in row))
-    console = stdout()
+    for place in shown:
+        justify: JustifyMethod = "right" if place in numbers else "left"
+        drawn.add_column(columns[place], justify=justify, overflow="fold")
+    for row in cells:
+        drawn.add_row(*(_shortened(row[place], widths.get(place)) for place in shown))
     with console.capture() as text:
         console.print(drawn)
     print("\n".join(line.rstrip() for line in text.get().splitlines()))
+
+
+def _fitted(
+    natural: Sequence[int], width: int, narrowest: Mapping[int, int], omitted: Sequence[int]
+) -> tuple[list[int], dict[int, int]]:
+    """The columns to show, and the widths of those to shorten; `natural` are the widths of whole texts."""
+    shown = list(range(len(natural)))
+
+    def room() -> int:
+        """What is left for the flexible columns beside the others."""
+        return width - sum(natural[place] for place in shown if place not in narrowest) - _GAP * len(shown)
+
+    flexible = [place for place in shown if place in narrowest]
+    least = {place: min(natural[place], narrowest[place]) for place in flexible}
+    if sum(natural[place] for place in flexible) <= room():
+        return shown, {}
+    for place in omitted:
+        if sum(least.values()) > room():
+            shown.remove(place)
+    widths = dict(least)
+    while sum(widths.values()) < room() and (short := [p for p in flexible if widths[p] < natural[p]]):
+        widths[min(short, key=lambda place: widths[place] / natural[place])] += 1
+    return shown, widths
+
+
+def _shortened(cell: str, width: int | None) -> str:
+    """The text, with an ellipsis in its middle if it is longer."""
+    text = render(cell).plain
+    if width is None or cell_len(text) <= width:
+        return cell
+    front = (width - 1) // 2
+    return escape(f"{text[:front]}…{text[len(text) - (width - 1 - front) :]}")
 
 
 @contextmanager
@@ -154,39 +211,7 @@ def progress(title: str) -> Iterator[Report]:
         yield advance
 
 
-def size(count: float) -> str:
-    """Bytes, in powers of a thousand."""
-    return _scaled(count, "B")
-
-
-def bits(count: float) -> str:
-    """Bits, in powers of a thousand."""
-    return _scaled(count, "bit")
-
-
-def _scaled(count: float, unit: str) -> str:
-    for prefix in ("", "k", "M"):
-        if count < 999.5:
-            return f"{count:.0f} {unit}" if not prefix else f"{count:.3g} {prefix}{unit}"
-        count /= 1000
-    return f"{count:,.3g} G{unit}" if count < 999.5 else f"{count:,.0f} G{unit}"
-
-
 def listing(names: Sequence[str], most: int = 6) -> str:
     """Names in a row; only the first few of many."""
     more = f" and {len(names) - most} more" if len(names) > most + 1 else ""
     return plain(", ".join(names[:most] if more else names) + more)
-
-
-def duration(seconds: float) -> str:
-    """Seconds, or milliseconds below one second."""
-    if seconds >= 100:
-        return f"{seconds:,.0f} s"
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
-
-
-def shape(dimensions: Sequence[object] | None) -> str:
-    """A shape as 1x128x768."""
-    if dimensions is None:
-        return "?"
-    return "x".join("?" if d is None else str(d) for d in dimensions) or "scalar"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import sys
 import time
@@ -11,22 +10,14 @@ from collections.abc import Iterable
 from onnxpuma.commands import screen
 from onnxpuma.errors import plain_text
 from onnxpuma.observe import Standing
+from onnxpuma.plan.examine.layers import layer_of
 
 EVERY = 0.1  # seconds between two drawings
 FIRST_SHARE = 0.05  # of a run, from which its length is told
 
-# Exporters number the nodes of repeated layers: model.layers.3.mlp/MatMul, /h.3/attn, encoder/block_3/.
-_LAYER = re.compile(r"(?:^|[./_ ])(?:layers?|blocks?|h)[./_](\d+)(?=[./_]|$)", re.IGNORECASE)
-
 # The line below the cursor exists after "index" and "reverse index", also at the end of the screen. Then:
 # remember the place, go to the line below, write, and go back (DEC's control sequences).
 _ROOM, _BELOW, _BACK = "\x1bD\x1bM", "\x1b7\x1b[1E", "\x1b8"
-
-
-def layer_of(name: str) -> int | None:
-    """The number of the layer to which a node of this name belongs; None if the name has none."""
-    found = _LAYER.search(name)
-    return None if found is None else int(found[1])
 
 
 class StandingLine:

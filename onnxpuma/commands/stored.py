@@ -37,6 +37,6 @@ def show(found: Sequence[StoredEntry]) -> None:
         for entry in found[:_LISTED]
     ]
     heads = ("weights", "number", "bits", "below the point", "read at", "results reach", "", "bytes", "saved")
-    screen.table(heads, rows, numbers=(1, 2, 3, 4, 5, 7, 8))
+    screen.table(heads, rows, numbers=(1, 2, 3, 4, 5, 7, 8), narrowest={0: 10}, omitted=(3, 4))
     if len(found) > _LISTED:
         screen.say(f"  and {len(found) - _LISTED} more kinds: --json lists all")

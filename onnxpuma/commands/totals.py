@@ -68,4 +68,6 @@ def _show_choices(found: ModelReport) -> None:
         ("operator", "way", "steps", "rounds", "bytes", "rounds", "bytes", "network"),
         rows,
         numbers=(2, 3, 4, 5, 6, 7),
+        narrowest={0: 10, 1: 22},
+        omitted=(4, 3),
     )

@@ -7,16 +7,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from onnxpuma.tasks.base import Pipeline
 from onnxpuma.tasks.caption import pixels
-from onnxpuma.tasks.classify import opened, text_feed
 from onnxpuma.tasks.decoder import MODEL
+from onnxpuma.tasks.once import OneRun, text_feed
 from onnxpuma.tasks.port import signature
 
 _USUAL = ("last_hidden_state", "sentence_embedding", "image_embeds")
 
 
-class FeatureExtraction(Pipeline):
+class FeatureExtraction(OneRun):
     """The features of a text: a nested list (1, tokens, width), or an array with return_tensors=True.
 
     output: which of the model's outputs; by default last_hidden_state, else the first one.
@@ -25,17 +24,18 @@ class FeatureExtraction(Pipeline):
 
     known: ClassVar[frozenset[str]] = frozenset(("return_tensors", "output", "truncation"))
 
-    def one(self, item: Any, options: Mapping[str, Any]) -> Any:
+    def output(self, options: Mapping[str, Any]) -> str:
         outputs = signature(self.runner, MODEL).outputs
         usual = next((name for name in _USUAL if name in outputs), outputs[0])
-        array = opened(self.runner, self.feed(item, options), options.get("output") or usual)
-        return array if options.get("return_tensors") else array.tolist()
+        return str(options.get("output") or usual)
+
+    def result(self, opened: np.ndarray, options: Mapping[str, Any]) -> Any:
+        return opened if options.get("return_tensors") else opened.tolist()
 
     def alone(self, result: Any) -> Any:
         return result
 
     def feed(self, item: Any, options: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """The model's inputs for this item. Raises InputError."""
         return text_feed(self, item, options)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from onnxpuma.errors import ModelError
+from onnxpuma.roles.client.outcome import described
 
 KeptValue: TypeAlias = Any  # stays where the model runs: `Kept` at the servers, an array in the clear
 
@@ -75,12 +76,16 @@ def first(value: KeptValue, length: int, axis: int) -> KeptValue:
     return value.first(length, axis)
 
 
-@dataclass
+@dataclass(repr=False)
 class Result:
     """The outputs of one run: those that were opened, and those that stay where the model runs."""
 
     outputs: dict[str, np.ndarray]
     kept: dict[str, KeptValue] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        kept = f"; keeps {', '.join(self.kept)}" if self.kept else ""
+        return f"<Result: {described(self.outputs)}{kept}>"
 
 
 class Runner(Protocol):

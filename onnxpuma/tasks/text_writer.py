@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,8 +11,11 @@ from onnxpuma.errors import InputError
 from onnxpuma.tasks.decoder import ENCODER, causal_decoder, encoder_decoder
 from onnxpuma.tasks.guesses import Guesser, guesser_of
 from onnxpuma.tasks.port import signature
+from onnxpuma.tasks.rules import rules
 from onnxpuma.tasks.text import check_length, checked, encoded
-from onnxpuma.tasks.writer import Passage, Writer, decoder_prompt
+from onnxpuma.tasks.together import alike, can_share, write_together
+from onnxpuma.tasks.writer import Passage, Writer, decoder_prompt, writing_options
+from onnxpuma.tasks.writing import Spelling
 
 
 class TextGeneration(Writer):
@@ -38,6 +41,28 @@ class TextGeneration(Writer):
         guesser = self._guesser(options)
         logits = bool(options.get("logits"))
         yield Passage(len(ids), lambda: (causal_decoder(self.runner, logits), ids), ids, guesser)
+
+    def several(self, items: Sequence[Any], options: Mapping[str, Any]) -> list[Any]:
+        """The texts of a batch, written together where the model and the options allow it."""
+        chosen = writing_options(options)
+        prompts = [self._ids(item) for item in items]
+        every = [rules(self.folder, chosen, len(ids)) for ids in prompts]
+        drawn = chosen.sampling is not None
+        apart = chosen.logits or chosen.fixed_length or drawn or options.get("draft") not in (None, "none")
+        if len(items) == 1 or apart or not can_share(self.runner) or not alike(every):
+            return super().several(items, options)
+        pad = self.folder.tokenizer.pad_token_id or 0  # any id: the mask hides it
+        results = []
+        for item, ids, new in zip(
+            items, prompts, write_together(self.runner, prompts, every, pad), strict=True
+        ):
+            if chosen.return_tensors:
+                results.append({f"{self.key}_token_ids": new})
+            else:
+                spelling = Spelling(self.folder.tokenizer, ids, self.strips)
+                text = "".join([*map(spelling.add, new), spelling.end()])
+                results.append(self.answer(item, text, options))
+        return results
 
     def answer(self, item: Any, text: str, options: Mapping[str, Any]) -> dict[str, Any]:
         if not options.get("return_full_text", True):

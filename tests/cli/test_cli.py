@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 import zmq
 
 import onnxpuma
+from onnxpuma.cli import app
 from onnxpuma.errors import OnnxpumaError
 
 
@@ -126,3 +128,26 @@ def test_runs_as_a_module():
         [sys.executable, "-m", "onnxpuma", "--version"], capture_output=True, text=True, check=True
     )
     assert onnxpuma.__version__ in done.stdout
+
+
+def test_help_is_not_cut_at_80_columns(cli, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    said = " ".join(cli("--help").out.split())
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        first = " ".join((command.help or "").split("\n\n")[0].split()).split(". ")[0].rstrip(".")
+        assert f"{name} {first}" in said
+    assert "..." not in said.replace("[ARGS]...", "")
+    assert all(len(line) <= 80 for line in cli("inspect", "--help").out.splitlines())
+
+
+def test_a_shell_completes_commands_and_options():
+    environment = {"_ONNXPUMA_COMPLETE": "complete_bash", "COMP_CWORD": "1"}
+    for words, wanted in (("onnxpuma in", {"init", "inspect", "infer"}), ("onnxpuma ch", {"chat"})):
+        ended = subprocess.run(
+            [sys.executable, "-m", "onnxpuma"],
+            env={**os.environ, **environment, "COMP_WORDS": words},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert set(ended.stdout.split()) == wanted

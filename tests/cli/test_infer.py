@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -11,8 +12,13 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from onnxpuma.commands.arrays import named
+from onnxpuma.errors import InputError
+from onnxpuma.plan.prepare import prepare
 from onnxpuma.roles.local.cluster import LocalCluster
 from onnxpuma.roles.owner.owner import share_model
+
+BERT = Path(__file__).resolve().parents[1] / "graph" / "data" / "bert-torchscript-17.onnx"
 
 
 @pytest.fixture
@@ -143,11 +149,6 @@ def test_python_objects_are_not_read(ask, tmp_path: Path):
     assert ask().status == 4
 
 
-def test_one_array_without_a_name_is_refused(ask, patient: np.ndarray, tmp_path: Path):
-    np.save(tmp_path / "x.npy", patient)
-    assert "without a name" in ask(inputs=tmp_path / "x.npy").message
-
-
 def test_a_missing_file_is_refused(ask, tmp_path: Path):
     ended = ask()
     assert ended.status == 4
@@ -205,3 +206,26 @@ def test_a_graph_of_several_is_named(cli, graphs_folder: Path, tmp_path: Path):
     assert ended.status == 4
     assert "several graphs" in ended.message
     assert "encoder_model, decoder_model" in ended.err
+
+
+def test_one_array_is_enough_for_a_model_of_one_input_and_small_outputs_are_printed(
+    cli, servers: LocalCluster, model: Path, patient: np.ndarray, tmp_path: Path
+):
+    np.save(tmp_path / "x.npy", patient)
+    asked = ("--cluster", servers.config_path, "--key", servers.folder / "client.secret")
+    ended = cli("infer", *asked, "--inputs", tmp_path / "x.npy")
+    assert ended.status == 0
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    (want,) = session.run(None, {"measurements": patient})
+    shown = [float(n) for n in re.findall(r"-?[0-9]+[.][0-9]+", ended.out.split("logits")[2])[:2]]
+    np.testing.assert_allclose(shown, want[0], atol=5e-3)
+    assert "rounds" in ended.out
+    found = json.loads(cli("infer", *asked, "--inputs", tmp_path / "x.npy", "--json").out)
+    np.testing.assert_allclose(found["outputs"]["logits"], want, atol=5e-3)
+    assert found["out"] is None
+
+
+def test_one_array_does_not_feed_two_inputs(tmp_path: Path):
+    blueprint = prepare(BERT)[0]
+    with pytest.raises(InputError, match="the model takes input_ids, attention_mask"):
+        named(np.zeros((1, 4), np.int64), blueprint, tmp_path / "x.npy")

@@ -10,7 +10,9 @@ from pathlib import Path
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from rich.console import Console
 
+from onnxpuma.commands import screen
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.examine.widths import with_widths
 from onnxpuma.plan.owner_policy import DEFAULT
@@ -230,3 +232,57 @@ def test_a_budget_of_memory_says_what_stays_and_what_a_run_reads(cli):
     ended = cli("inspect", TALES, "--memory", "1kB")
     assert ended.status == 6
     assert "are too little for the weights" in ended.message
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal of 80 columns."""
+    options = {"highlight": False, "force_terminal": True, "color_system": None, "width": 80}
+    monkeypatch.setattr(screen, "stdout", lambda: Console(**options))
+
+
+@pytest.mark.usefixtures("narrow")
+def test_a_terminal_of_80_columns_shows_a_line_for_each_node(cli):
+    bert = Path(__file__).resolve().parents[1] / "graph" / "data" / "bert-torchscript-17.onnx"
+    out = cli("inspect", bert).out
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= 80
+    whole = json.loads(cli("inspect", bert, "--json").out)
+    begin = next(place for place, line in enumerate(lines) if line.startswith("operator") and "shape" in line)
+    table = lines[begin + 1 : begin + 1 + len(whole["nodes"])]
+    for line, node in zip(table, whole["nodes"], strict=True):
+        assert line[:6].strip() == node["operator"][:6]
+        front, cut, back = line.split()[-1].partition("…")
+        assert node["name"].startswith(front)
+        assert not cut or node["name"].endswith(back)
+        assert cut or front == node["name"]
+
+
+def test_a_pipe_gets_whole_names(cli):
+    bert = Path(__file__).resolve().parents[1] / "graph" / "data" / "bert-torchscript-17.onnx"
+    out = cli("inspect", bert).out
+    assert "…" not in out
+    assert "/model/embeddings/LayerNorm/LayerNormalization/Mul" in out
+
+
+def test_a_summary_leaves_out_nodes_and_says_which_sizes_it_assumed(cli, model: Path):
+    ended = cli("inspect", model, "--summary")
+    assert "Total" in ended.out
+    assert "LayerNormalization" in ended.out
+    assert "bytes are those of all three servers" in ended.out
+    assert "Sizes assumed  batch=1; --dim NAME=SIZE" in ended.out
+    name = json.loads(cli("inspect", model, "--json").out)["nodes"][0]["name"]
+    assert name not in ended.out
+    assert "Secret weights" not in ended.out
+    assert "Sizes assumed" not in cli("inspect", model, "--summary", "--dim", "batch=2").out
+    assert json.loads(cli("inspect", model, "--json").out)["assumed"] == {"batch": 1}
+
+
+def test_a_page_is_written_where_it_can_be(cli, model: Path, tmp_path: Path):
+    page = tmp_path / "page.html"
+    ended = cli("inspect", model, "--summary", "--html", page)
+    assert "Wrote" in ended.out
+    assert "<svg" in page.read_text()
+    ended = cli("inspect", model, "--html", tmp_path / "no" / "page.html")
+    assert ended.status == 6
+    assert "cannot write" in ended.message

@@ -178,6 +178,18 @@ def test_a_client_is_told_which_name_is_not_known(name_server: Places, keys: lis
     assert "slow.test" in caught.value.message
 
 
+def test_a_server_tells_which_name_is_not_known(
+    open_link: OpenLink, keys: list[KeyPair], addresses: list[str], name_server: Places
+) -> None:
+    nobody = Peer("tcp://nobody.test:7000", keys[1].public)
+    link = open_link(0, peers={1: nobody, 2: Peer(addresses[2], keys[2].public)})
+    deadline = time.monotonic() + 5
+    while "the name nobody.test is not known" not in link.unresolved(1) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert "the name nobody.test is not known" in link.unresolved(1)
+    assert not link.unresolved(2)
+
+
 @pytest.fixture
 def proxy() -> Iterator[Callable[[str], Proxy]]:
     made: list[Proxy] = []

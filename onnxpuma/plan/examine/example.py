@@ -58,6 +58,34 @@ def choose_shapes(blueprint: Blueprint, sizes: Mapping[str, int]) -> dict[str, t
     }
 
 
+def sizes_in(blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """The size that these shapes give to each of the `symbols`."""
+    found: dict[str, int] = {}
+    for name, spec in blueprint.inputs.items():
+        for place, dimension in enumerate(spec.shape if spec.default is None else ()):
+            if not isinstance(dimension, int):
+                found.setdefault(_symbol(spec, place), shapes[name][place])
+    return found
+
+
+def sizes_of(blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """The same for the shapes of some inputs. ConfigError for a shape that does not fit its input."""
+    found: dict[str, int] = {}
+    for name, shape in shapes.items():
+        spec = blueprint.inputs[name]
+        fits = len(shape) == len(spec.shape)
+        for place, (size, dimension) in enumerate(zip(shape, spec.shape, strict=False)):
+            wanted = dimension if isinstance(dimension, int) else found.setdefault(_symbol(spec, place), size)
+            fits = fits and size == wanted
+        if not fits:
+            declared = ", ".join(map(str, spec.shape))
+            raise ConfigError(
+                f"{shape} is no shape of input '{name}'",
+                f"it is ({declared}); a dimension has one size everywhere",
+            )
+    return found
+
+
 def draw_inputs(
     blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]], seed: int = 0
 ) -> dict[str, np.ndarray]:

@@ -18,7 +18,10 @@ from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import survey
 from onnxpuma.plan.examine.choices import ChoiceEntry, choices
 from onnxpuma.plan.examine.computing import Seconds, predicted
+from onnxpuma.plan.examine.layers import PartEntry, by_layer, by_operator
 from onnxpuma.plan.examine.machine import this_machine
+from onnxpuma.plan.examine.page import summary, totals
+from onnxpuma.plan.examine.plot import plot
 from onnxpuma.plan.examine.proofs import RangeReport, examined
 from onnxpuma.plan.examine.stored import StoredEntry, stored
 from onnxpuma.plan.known.refusals import Refusal
@@ -70,7 +73,7 @@ class CheckEntry:
     bytes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModelReport:
     """A whole model at concrete input shapes, for its own outputs.
 
@@ -83,7 +86,7 @@ class ModelReport:
     inputs: dict[str, dict[str, Any]]
     outputs: dict[str, dict[str, Any]]
     nodes: list[NodeEntry]
-    constants: list[ConstantEntry] = field(repr=False)
+    constants: list[ConstantEntry]
     recognised: dict[str, int]
     rounds: int
     bytes: int
@@ -111,6 +114,26 @@ class ModelReport:
     def refused(self) -> list[NodeEntry]:
         """The nodes that cannot run on shares."""
         return [node for node in self.nodes if node.refused]
+
+    @property
+    def layers(self) -> list[PartEntry]:
+        """The cost of each layer, and of what lies before and behind them."""
+        return by_layer(self.nodes)
+
+    @property
+    def operators(self) -> list[PartEntry]:
+        """The cost of all nodes of each operator, those that send the most first."""
+        return by_operator(self.nodes)
+
+    def plot(self) -> Any:
+        """A figure of matplotlib with the cost of each layer. BuildError without that library."""
+        return plot(self)
+
+    def __repr__(self) -> str:
+        return f"<ModelReport: {totals(self)}>"
+
+    def _repr_html_(self) -> str:
+        return summary(self)
 
     def as_dict(self) -> dict[str, Any]:
         """All fields, for JSON."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from threading import Lock
+from threading import Event, Lock
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +16,7 @@ from onnxpuma.mpc.cost import Network
 from onnxpuma.observe import Progress
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, Selection
+from onnxpuma.roles.client.agreed import agreed_model, agreed_network
 from onnxpuma.roles.client.consent import check_consent, check_named
 from onnxpuma.roles.client.news import Watch, relay, told
 from onnxpuma.roles.client.outcome import Outcome as Outcome
@@ -24,7 +25,6 @@ from onnxpuma.roles.request.answer import open_result
 from onnxpuma.roles.request.feed import check_feed, check_outputs, check_values
 from onnxpuma.roles.request.kept import HANDLE_BYTES, Kept
 from onnxpuma.roles.request.message import deal_inputs, held_entries, public_part
-from onnxpuma.roles.request.network import SAME_EVERYWHERE, described, heard
 from onnxpuma.roles.request.plans import Plans
 from onnxpuma.roles.shared.model import SharedModel
 from onnxpuma.transport import wire_pb2
@@ -53,10 +53,10 @@ class Client:
         # positions and the like need no mention (client/consent.py).
         public_inputs: Sequence[str] = (),
         model_name: str = "",  # of several at these servers; empty: the only one
-        beside: Client | None = None,  # of these servers: this one takes its model and shares its plans
+        halt: Event | None = None,  # another thread sets it to end a request with a CancelledError
     ) -> None:
-        timeouts = config.timeouts
         self._config, self._keys = config, keys
+        timeouts = config.timeouts
         places = [Peer(party.client_address, party.public_key) for party in config.parties]
         self._cluster = Cluster(
             places,
@@ -66,6 +66,7 @@ class Client:
             heartbeat=timeouts.heartbeat,
             renew=timeouts.renew,
             drain=timeouts.drain,
+            halt=halt,
         )
         self._model_name = model_name
         self._lock = Lock()
@@ -73,8 +74,27 @@ class Client:
         self._network: Network | None = None
         self._plans: dict[str, Plans] = {}
         self._public_inputs = tuple(public_inputs)
-        if beside is not None:
-            self._model, self._network, self._plans = beside.model, beside.network, beside._plans
+
+    def __repr__(self) -> str:
+        return f"<Client of {', '.join(party.name for party in self._config.parties)}>"
+
+    def another(self, halt: Event | None = None) -> Client:
+        """A further connection of this client, for a request beside this one's; they share their plans."""
+        made = Client(
+            self._config,
+            self._keys,
+            self._model,
+            public_inputs=self._public_inputs,
+            model_name=self._model_name,
+            halt=halt,
+        )
+        made._network, made._plans = self._network, self._plans
+        return made
+
+    @property
+    def fetched(self) -> bool:
+        """Whether `model` is known here, so that reading it asks no server."""
+        return self._model is not None
 
     @property
     def model(self) -> SharedModel:
@@ -83,7 +103,7 @@ class Client:
         if self._model is None:
             with self._lock:
                 answers = self._cluster.request(wire_pb2.Request(model=self._model_name), [], [[], [], []])
-            self._model = _fetched([[bytes(b) for b in answer.buffers] for answer in answers])
+            self._model = agreed_model([[bytes(b) for b in answer.buffers] for answer in answers])
         return self._model
 
     @property
@@ -181,9 +201,8 @@ class Client:
             dealt(plan, private)
         sent = time.perf_counter()
         with self._lock:
-            answers = self._cluster.request(
-                body, public, private, timeout=timeout, news=None if watch is None else told(watch)
-            )
+            news = None if watch is None else told(watch)
+            answers = self._cluster.request(body, public, private, timeout=timeout, news=news)
         seconds = time.perf_counter() - sent
         answers, receipt = taken_receipt(
             answers, self._config.signers, len(plan.opened), self._keys.public, body, public, private
@@ -258,18 +277,7 @@ class Client:
         with self._lock:
             self._cluster.connect()
             answers = self._cluster.status()
-        found = []
-        for server, answer in enumerate(answers):
-            if isinstance(answer, OnnxpumaError):
-                raise answer
-            found.append(heard(answer.network, f"server {server}"))
-            if found[server] != found[0]:
-                raise PlanError(
-                    f"server 0 plans for a network of {described(found[0])}, server {server} for one of"
-                    f" {described(found[server])}",
-                    SAME_EVERYWHERE,
-                )
-        return found[0]
+        return agreed_network(answers)
 
 
 def _plan(
@@ -279,14 +287,3 @@ def _plan(
     held = tuple(name for name, value in fed.items() if isinstance(value, Kept))
     public = {name: fed[name] for name in plans.blueprint.public_inputs}
     return plans.get(shapes, public, Selection(opened, kept, held))  # type: ignore[arg-type]
-
-
-def _fetched(copies: list[list[bytes]]) -> SharedModel:
-    """The model, if all three servers sent the same one."""
-    for number, copy in enumerate(copies):
-        if copy != copies[0]:
-            raise PlanError(
-                f"server {number} sent a different model from server 0",
-                "all three must serve the files of one and the same call of `onnxpuma share`",
-            )
-    return SharedModel.from_menu(copies[0])

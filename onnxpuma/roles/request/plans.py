@@ -26,13 +26,13 @@ KEPT_BYTES = 1 << 29  # of public arrays; every plan counts those of the model a
 
 
 class Plans:
-    """Compiles plans of `blueprint` for `network`, and keeps those used last."""
+    """Compiles plans of `blueprint` for `network`, and keeps those used last. Threads may share it."""
 
     def __init__(self, blueprint: Blueprint, network: Network = USUAL) -> None:
         self.blueprint, self.network = blueprint, network
-        self._lock = Lock()  # several clients of one process may share the plans
         self._plans: OrderedDict[bytes, Plan] = OrderedDict()
         self._recalls: OrderedDict[Selection | None, Recall] = OrderedDict()
+        self._lock = Lock()
 
     def get(
         self,

@@ -137,8 +137,10 @@ class RequestLoop:
                     f"correct that at server {peer} and start it again; its log says more",
                 )
             elif peer not in connected:
+                unknown = f": {told}" if (told := self.link.unresolved(peer)) else ""
+                at = f"({place.peer_address}){unknown}"
                 found[peer] = PeerLostError(
-                    f"party {self.link.party} is not connected to party {peer} ({place.peer_address})",
+                    f"party {self.link.party} is not connected to party {peer} {at}",
                     f"start server {peer}, or check that no firewall is between",
                 )
             elif (error := self._difference(peer)) is not None:

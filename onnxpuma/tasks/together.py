@@ -1,0 +1,79 @@
+"""Several texts written together: their prompts padded on the left, one run a token for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from onnxpuma.graph.next_token import NEXT_TOKEN, SUPPRESSED
+from onnxpuma.tasks.decoder import MODEL, past_of_present
+from onnxpuma.tasks.port import KeptValue, Port, Run, Runner, signature
+from onnxpuma.tasks.rules import Rules
+
+_MASK, _POSITIONS = "attention_mask", "position_ids"
+
+
+def can_share(runner: Runner) -> bool:
+    """Whether the model can write several texts in one batch: it takes a mask, positions and a cache, each
+    with a batch axis."""
+    takes = signature(runner, MODEL).inputs if MODEL in runner.graphs else {}
+    caches = [port for name, port in takes.items() if "past" in name]
+    fixed = any(isinstance(port.shape[0], int) for name, port in takes.items() if name != SUPPRESSED)
+    known = {"input_ids", _MASK, _POSITIONS, SUPPRESSED} | {port.name for port in caches}
+    return bool(caches) and not fixed and {_MASK, _POSITIONS} <= takes.keys() <= known
+
+
+def alike(rules: Sequence[Rules]) -> bool:
+    """Whether these texts suppress the same ids at each place: one list counts for a whole run."""
+    return len({replace(each, most=1) for each in rules}) == 1
+
+
+def write_together(
+    runner: Runner, prompts: Sequence[Sequence[int]], rules: Sequence[Rules], pad: int
+) -> list[list[int]]:
+    """The tokens that follow each prompt, the one that ends it included.
+
+    rules: `alike`, without a fixed length. Each token is one run for all texts, which goes on until the last
+    of them ends. The servers learn the longest prompt, which places are padding, and how long the longest
+    text is. Nothing is kept afterwards.
+    """
+    sources = past_of_present(runner, MODEL, MODEL)
+    ports = signature(runner, MODEL).inputs
+    count, longest = len(prompts), max(map(len, prompts))
+    mask = np.array([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts], np.int64)
+    new = np.array([[pad] * (longest - len(ids)) + list(ids) for ids in prompts], np.int64)
+    written: list[list[int]] = [[] for _ in prompts]
+    past: dict[str, KeptValue] = {name: _empty(ports[name], count) for name in sources}
+    kept: list[KeptValue] = []
+    try:
+        place = 0
+        while open_ones := [row for row in range(count) if not _ended(written[row], rules[row])]:
+            positions = np.maximum(mask.cumsum(axis=1) - 1, 0)[:, -new.shape[1] :]
+            feed: dict[str, Any] = {"input_ids": new, _MASK: mask, _POSITIONS: positions, **past}
+            if SUPPRESSED in ports:
+                feed[SUPPRESSED] = rules[0].suppressed_at(place)
+            result = runner.run(Run(MODEL, feed, [NEXT_TOKEN], list(sources.values()), kept))
+            past = {name: result.kept[present] for name, present in sources.items()}
+            kept = list(past.values())
+            found = result.outputs[NEXT_TOKEN].reshape(count)
+            for row in open_ones:
+                forced = rules[row].forced_end if place == rules[row].most - 1 else None
+                written[row].append(int(found[row]) if forced is None else forced)
+            new = found.astype(np.int64).reshape(count, 1)
+            mask = np.concatenate([mask, np.ones((count, 1), np.int64)], axis=1)
+            place += 1
+    finally:
+        if kept:
+            runner.release(kept)
+    return written
+
+
+def _ended(tokens: Sequence[int], rules: Rules) -> bool:
+    return len(tokens) >= rules.most or (bool(tokens) and tokens[-1] in rules.ends)
+
+
+def _empty(port: Port, count: int) -> np.ndarray:
+    return np.repeat(port.empty(), count, axis=0)
