@@ -117,8 +117,9 @@ def test_without_signing_keys_the_log_says_that_receipts_are_off(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     off = replace(hall.config, receipts=ReceiptConfig(False))
-    hall.start(1, model_dir, config=off, signing=signing[1])
-    until(lambda: "party 1 signs no receipts" in caplog.text)
+    for party in range(3):
+        hall.start(party, model_dir, config=off, signing=signing[party])
+    until(lambda: all(f"party {party} signs no receipts" in caplog.text for party in range(3)), 30.0)
 
 
 def test_a_server_that_differs_in_the_setting_is_found_before_a_word_moves(

@@ -14,6 +14,7 @@ import pytest
 from onnxpuma.errors import LockstepError
 from onnxpuma.interpreter import Interpreter
 from onnxpuma.mpc import ring
+from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.prf import fresh_part
 from onnxpuma.mpc.sharing import opened
 from onnxpuma.plan.plan import Plan, Selection
@@ -148,7 +149,10 @@ def test_another_weight_another_part_another_session(digits: Case) -> None:
     share = digits.weights[2][name]
     first = share.first.copy()
     first.reshape(-1)[0] += 1
-    weights = [*digits.weights[:2], {**digits.weights[2], name: replace(share, first=first)}]
+    weights = [
+        *digits.weights[:2],
+        {**digits.weights[2], name: Replicated(2, first, share.second, share.format)},
+    ]
     found = run.first_difference(Case(digits.plan, digits.recorded, weights).replay())
     assert found is not None
     assert found[0][0] == 2

@@ -97,11 +97,6 @@ class Server:
         After `ready` only an order ends it: peers and clients may come and go.
         """
         require_descriptors(DESCRIPTORS, raised=True)
-        if self._signer is None:
-            _log.warning(
-                "party %d signs no receipts: cluster.toml lists no signing keys, or turns them off",
-                self.party,
-            )
         orders = orders or Orders(stop=stop or Event())
         try:
             self._serve(ready, orders, board or Board(), observer)
@@ -193,9 +188,20 @@ class Server:
             menus = {name: held.model.menu() for name, held in holdings.items()}
             RequestLoop(
                 self.config, link, port, graphs, identity, menus, orders, board, self._signer, ledger
-            ).serve(lambda: _begin(ready))
+            ).serve(lambda: self._begin(ready))
             status.state = "stopping"
             board.show(status)
+
+    def _begin(self, ready: Callable[[], None] | None) -> None:
+        if native() is None:
+            warn_once()
+        if self._signer is None:
+            _log.warning(
+                "party %d signs no receipts: cluster.toml lists no signing keys, or turns them off",
+                self.party,
+            )
+        if ready is not None:
+            ready()
 
 
 def _signer_of(party: int, config: ClusterConfig, signing: SigningKey | None) -> Signer | None:
@@ -210,10 +216,3 @@ def _signer_of(party: int, config: ClusterConfig, signing: SigningKey | None) ->
             f"put the server's {SUFFIX} file beside its .secret file, or correct signing_key in cluster.toml",
         )
     return Signer(signing, place.name, f"{__version__}+{lockstep_code()}")
-
-
-def _begin(ready: Callable[[], None] | None) -> None:
-    if native() is None:
-        warn_once()
-    if ready is not None:
-        ready()
