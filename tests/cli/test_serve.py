@@ -107,7 +107,7 @@ def test_a_folder_without_the_partys_file_is_refused(cli, hosts: Path, monkeypat
     (hosts / "shared" / "party2.keys").unlink()
     ended = cli("serve", "--model", "shared", "--key", "carol.secret")
     assert ended.status == 5
-    assert "party2.keys" in ended.message
+    assert "error: there is no file shared/party2.keys" in " ".join(ended.err.split())
 
 
 def test_a_damaged_share_is_refused(cli, hosts: Path, monkeypatch):
