@@ -102,9 +102,7 @@ def generate(
 ) -> None:
     """Write a text with a model whose weights, prompt and answer no server sees."""
     if model and cluster is None:
-        raise ConfigError(
-            "--model names a model of the servers of --cluster", "name the folder of a model here"
-        )
+        raise ConfigError("--model goes with --cluster alone", "name the folder of a model on this machine")
     folder, item = _read(given, cluster, tokenizer, plain)
     allowed = options.read_memory(memory)
     if allowed is not None and (plain or cluster is not None):
@@ -258,7 +256,7 @@ def writing(
     threads: int,
     memory: int | None,
     public_inputs: list[str],
-    model: str,
+    model: str = "",  # of several at the servers of `cluster`
 ) -> Iterator[Writer]:
     """The pipeline, which must be one that writes; closed afterwards."""
     from onnxpuma.tasks.build import pipeline, task_named
@@ -289,6 +287,7 @@ def _runner(
     public_inputs: list[str],
     model: str,
 ) -> Runner:
+    from onnxpuma.commands.local import start_servers
     from onnxpuma.tasks.plain import PlainRunner
     from onnxpuma.tasks.secure import SecureRunner, at_servers
 
@@ -297,7 +296,5 @@ def _runner(
     assert folder is not None
     if plain:
         return PlainRunner(folder, threads)
-    from onnxpuma.commands.local import start_servers
-
     servers = start_servers(folder, threads, public_inputs=public_inputs, memory=memory)
     return SecureRunner(servers.client(), servers)
