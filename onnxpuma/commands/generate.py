@@ -146,12 +146,11 @@ class Telling:
         from onnxpuma.tasks.stop import Until
 
         self._times = [time.perf_counter()]
-        runner = self._pipe.runner
+        runner, until = self._pipe.runner, Until(self._stop)
         if isinstance(runner, SecureRunner):
             self._line = StandingLine(runner.node_names)
             self._line.begin("prompt")
             runner.watch = self._line.show
-        until = Until(self._stop)
         with closing(self._pipe.pieces(item, self._pipe.options(chosen))) as pieces:
             for piece in pieces:
                 self._line.clear()
@@ -166,8 +165,7 @@ class Telling:
 
     def _say(self, text: str) -> None:
         self.text += text
-        if not self._silent:
-            screen.tell(text)
+        screen.tell("" if self._silent else text)
 
     def end(self) -> None:
         """End the line and print the figures, also for a text that was interrupted."""
@@ -188,8 +186,7 @@ class Telling:
 
     def figures(self) -> dict[str, Any]:
         """The cost so far. tokens_per_second excludes the first token, which waits for the prompt."""
-        usage = self._pipe.usage
-        tokens = max(self.tokens, 1)
+        usage, tokens = self._pipe.usage, max(self.tokens, 1)
         later = self._times[-1] - self._times[1] if len(self._times) > 2 else 0.0
         return {
             "tokens": self.tokens,

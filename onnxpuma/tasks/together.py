@@ -9,11 +9,18 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.graph.next_token import NEXT_TOKEN, SUPPRESSED
+from onnxpuma.graph.sampling import MARKED, PARAMETERS_INPUT, SHIFT
 from onnxpuma.tasks.decoder import MODEL, past_of_present
 from onnxpuma.tasks.port import KeptValue, Port, Run, Runner, signature
 from onnxpuma.tasks.rules import Rules
 
 _MASK, _POSITIONS = "attention_mask", "position_ids"
+_DERIVED = (
+    SUPPRESSED,
+    PARAMETERS_INPUT,
+    SHIFT,
+    MARKED,
+)  # inputs that no export has
 
 
 def can_share(runner: Runner) -> bool:
@@ -21,8 +28,9 @@ def can_share(runner: Runner) -> bool:
     with a batch axis."""
     takes = signature(runner, MODEL).inputs if MODEL in runner.graphs else {}
     caches = [port for name, port in takes.items() if "past" in name]
-    fixed = any(isinstance(port.shape[0], int) for name, port in takes.items() if name != SUPPRESSED)
-    known = {"input_ids", _MASK, _POSITIONS, SUPPRESSED} | {port.name for port in caches}
+    takes = {name: port for name, port in takes.items() if name not in _DERIVED}
+    fixed = any(isinstance(port.shape[0], int) for port in takes.values())
+    known = {"input_ids", _MASK, _POSITIONS} | {port.name for port in caches}
     return bool(caches) and not fixed and {_MASK, _POSITIONS} <= takes.keys() <= known
 
 
