@@ -83,6 +83,20 @@ def keygen_with_signing(path: Path) -> tuple[KeyPair, SigningKey]:
         raise
 
 
+def read_public_signing_key(path: Path) -> str:
+    """The public signing key that a `.public` file names beside the CURVE key; "" if it names none.
+
+    Raises ConfigError when the file cannot be read.
+    """
+    try:
+        found = _PUBLIC.search(path.read_text(encoding="utf-8", errors="replace"))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read {path}: {error.strerror}", "name the .public file that `onnxpuma keygen` wrote"
+        ) from None
+    return found.group() if found else ""
+
+
 def check_signing_key(text: str, where: str) -> str:
     """Return `text` if it is the public half of a signing key; `where` tells the error where it was found.
 

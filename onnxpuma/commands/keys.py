@@ -64,10 +64,11 @@ def init(
         raise ConfigError(f"--party is given {len(party)} times", "name three servers, or none")
     servers = [_server(text) for text in party]
     hosts = [host for _, host, _ in servers]
-    parties = [
-        PartyConfig(name, host, PEER_PORT + hosts[:i].count(host), CLIENT_PORT + hosts[:i].count(host), key)
-        for i, (name, host, key) in enumerate(servers)
-    ]
+    parties = []
+    for i, (name, host, key) in enumerate(servers):
+        place = hosts[:i].count(host)
+        ports = PEER_PORT + place, CLIENT_PORT + place
+        parties.append(PartyConfig(name, host, *ports, _key(key), signing_key=_signing_key(key)))
     clients = dict(_named("--client", text, "NAME=KEY") for text in client)
     write_cluster_template(path, parties or None, {name: _key(key) for name, key in clients.items()} or None)
     if parties and clients:
@@ -91,7 +92,7 @@ def _server(text: str) -> tuple[str, str, str]:
     cut = rest.rfind(":") if rest.endswith(PUBLIC) else len(rest) - KEY_LENGTH - 1
     if cut < 1 or rest[cut] != ":":
         raise ConfigError(f"--party {text} is not NAME=HOST:KEY", _HINT)
-    return name, rest[:cut], _key(rest[cut + 1 :])
+    return name, rest[:cut], rest[cut + 1 :]
 
 
 def _named(option: str, text: str, form: str) -> tuple[str, str]:
@@ -108,3 +109,10 @@ def _key(text: str) -> str:
     return (
         read_public_key(Path(text)) if text.endswith(PUBLIC) else check_public_key(text, "the command line")
     )
+
+
+def _signing_key(text: str) -> str:
+    """The public signing key that a .public file names; "" for a key without a file."""
+    from onnxpuma.transport.signing import read_public_signing_key
+
+    return read_public_signing_key(Path(text)) if text.endswith(PUBLIC) else ""

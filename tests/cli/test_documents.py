@@ -20,7 +20,7 @@ def typed_commands() -> list[tuple[str, str]]:
     """Every call of onnxpuma in an indented block or in backticks: (document, command)."""
     found = []
     for document in DOCUMENTS:
-        text = document.read_text()
+        text = document.read_text().replace("\\\n", "")  # a command may go on in the next line
         blocks = re.findall(r"^    (?:\S+\$ +)?(?:ExecStart=\S*/)?(onnxpuma [^#\n]*)", text, re.MULTILINE)
         spans = re.findall(r"`(onnxpuma [^`]*)`", text)
         found += [(document.name, " ".join(call.split())) for call in blocks + spans]

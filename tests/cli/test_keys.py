@@ -10,7 +10,7 @@ import tomlkit
 
 from onnxpuma.config import read_cluster
 from onnxpuma.transport.curve import keygen, read_public_key, read_secret_key
-from onnxpuma.transport.signing import SigningKey
+from onnxpuma.transport.signing import SigningKey, keygen_with_signing
 
 
 def test_keygen_writes_a_pair_that_belongs_together(cli, tmp_path: Path):
@@ -77,6 +77,14 @@ def test_init_writes_a_cluster_that_is_ready_to_use(cli, tmp_path: Path):
     assert [party.peer_port for party in config.parties] == [7000, 7000, 7001]
     assert [party.public_key for party in config.parties] == [keys[name] for name in names[:3]]
     assert config.clients == {"ann": keys["ann"]}
+
+
+def test_init_lists_the_signing_keys_that_public_files_name(cli, tmp_path: Path):
+    signing = {name: keygen_with_signing(tmp_path / name)[1].public for name in ("alice", "bob", "carol")}
+    client, path = keygen(tmp_path / "ann").public, tmp_path / "cluster.toml"
+    parties = [word for name in signing for word in ("--party", f"{name}=h{name}:{tmp_path / name}.public")]
+    assert cli("init", path, *parties, "--client", f"ann={client}").status == 0
+    assert [party.signing_key for party in read_cluster(path).parties] == list(signing.values())
 
 
 def test_a_key_with_the_signs_that_separate_is_read_whole(cli, tmp_path: Path):
