@@ -13,7 +13,7 @@ demo: $(VENV)/.package
 	$(BIN)/onnxpuma demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

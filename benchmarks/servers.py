@@ -20,8 +20,8 @@ from onnxpuma.roles.local import isolated
 from onnxpuma.roles.owner.disclosure import here_alone
 from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.shared.model import SharedModel
-from onnxpuma.transport.curve import keygen
 from onnxpuma.transport.link import PARTIES
+from onnxpuma.transport.signing import keygen_with_signing
 
 NAMES = ("alice", "bob", "carol", "client")
 CLIENT = PARTIES  # the fourth machine
@@ -43,7 +43,9 @@ class Servers:
             self._model = self._folder / "model"
             share_model(model, self._model, review=here_alone)
             (self._folder / "keys").mkdir(mode=0o700)
-            self._keys = [keygen(self._folder / "keys" / name) for name in NAMES]
+            made = [keygen_with_signing(self._folder / "keys" / name) for name in NAMES]
+            self._keys = [pair for pair, _ in made]
+            self._signing = [signing.public for _, signing in made]
         except BaseException:
             self.close()
             raise
@@ -100,13 +102,15 @@ class Servers:
                     CLIENT_PORT + party,
                     self._keys[party].public,
                     links.HOME,
+                    self._signing[party],
                 )
                 for party in range(PARTIES)
             ]
             folder = self._folder / name
             shutil.rmtree(folder, ignore_errors=True)
             (folder / "empty").mkdir(mode=0o700, parents=True)
-            shutil.copy2(self._folder / "keys" / f"{name}.secret", folder)
+            for suffix in (".secret", ".signing"):
+                shutil.copy2(self._folder / "keys" / f"{name}{suffix}", folder)
             path = folder / "cluster.toml"
             write_cluster_template(path, parties, {"client": self._keys[CLIENT].public})
             tables = tomlkit.parse(path.read_text())

@@ -146,9 +146,9 @@ class Cluster:
         again = Again(min(seconds, self.patience))
         while True:
             self.connect()
-            left, state = seconds - (time.monotonic() - begin), Try()
+            state = Try()
             try:
-                return self._ask(head, public, private, left, news, state)
+                return self._ask(head, public, private, seconds, begin + seconds, news, state)
             except (StoppingError, PeerLostError) as error:
                 if not again.allows(error, state):
                     raise
@@ -160,6 +160,7 @@ class Cluster:
         public: Sequence[Buffer],
         private: Sequence[Sequence[Buffer]],
         seconds: float,
+        deadline: float,
         news: Callable[[int, News], None] | None,
         state: Try,
     ) -> list[Answer]:
@@ -174,7 +175,7 @@ class Cluster:
                 if not self._push(server, [header, *wire.split(buffers)]):
                     state.broken = True
                     raise server.lost()
-            return self._results(head.id, losses, seconds, news, state)
+            return self._results(head.id, losses, seconds, deadline, news, state)
         except BaseException:
             for server in self._servers:
                 self._push(server, [wire.encode_client(wire_pb2.Cancel(request=head.id), [])])
@@ -226,10 +227,10 @@ class Cluster:
         request: bytes,
         losses: list[int],
         seconds: float,
+        deadline: float,
         news: Callable[[int, News], None] | None,
         state: Try,
     ) -> list[Answer]:
-        deadline = time.monotonic() + seconds
         answers: dict[int, Answer] = {}
         reports: dict[int, OnnxpumaError] = {}
         while len(answers) < len(self._servers):

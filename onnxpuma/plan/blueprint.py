@@ -175,7 +175,7 @@ class Blueprint:
             "declared": self.declared,
             "checked": self.checked,
             "resting": list(self.resting),
-            "noise": None if self.noised is None else self.noised.entries(),
+            **({} if self.noised is None else {"noise": self.noised.entries()}),
         }
 
     def files(self) -> dict[str, bytes]:
@@ -230,7 +230,7 @@ class Blueprint:
             policy["ranges"],
             {name: tuple(sources) for name, sources in derived["resumed"].items()},
             resting=Format(*policy["resting"]),
-            noised=Noised.read(policy["noise"]),
+            noised=Noised.read(policy.get("noise")),
             **{key: policy[key] for key in ("fractions", "rings", "reads", "checked", "facts", "declared")},
         )
         if made.digest != policy["digest"]:  # it has entries that were not read from it

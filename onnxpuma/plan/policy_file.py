@@ -45,7 +45,7 @@ def read_policy(content: bytes, where: str) -> dict[str, Any]:
             f"{where} was shared with onnxpuma {policy['version']}, this reads the files of {FILES}",
             "install the same version as its owner, or share the model again",
         )
-    _check_form(policy, _FORM, where)
+    _check_form({"noise": None, **policy}, _FORM, where)  # a policy without noise does not mention it
     _check_form(policy["derived"], _DERIVED, where)
     return policy
 
@@ -92,7 +92,7 @@ def check_fits(policy: Mapping[str, Any], graph: Graph, where: str) -> None:
 
 
 def _is_noise_of(policy: Mapping[str, Any], graph: Graph, secret: set[str]) -> bool:
-    noised = Noised.read(policy["noise"])
+    noised = Noised.read(policy.get("noise"))
     if noised is None:
         return not noise_nodes(graph)
     return noised.fits(graph, secret) and not policy["checked"] and not policy["derived"]["closed"]

@@ -47,7 +47,7 @@ def test_a_fault_of_ours_is_one_line_with_a_status_of_its_own(cli, monkeypatch, 
     def fail(*_: object) -> None:
         raise ZeroDivisionError("by chance")
 
-    monkeypatch.setattr("onnxpuma.transport.curve.keygen", fail)
+    monkeypatch.setattr("onnxpuma.transport.signing.keygen_with_signing", fail)
     ended = cli("keygen", tmp_path / "alice")
     assert ended.status == 70
     assert "ZeroDivisionError: by chance" in ended.message
@@ -71,7 +71,7 @@ def test_what_the_machine_does_not_give_is_no_fault_of_ours(
         raise error
 
     monkeypatch.setattr("onnxpuma.commands.screen.abandon", lambda stream: None)
-    monkeypatch.setattr("onnxpuma.transport.curve.keygen", fail)
+    monkeypatch.setattr("onnxpuma.transport.signing.keygen_with_signing", fail)
     ended = cli("keygen", tmp_path / "alice")
     assert ended.status == 6
     assert said in ended.message

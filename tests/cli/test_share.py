@@ -75,7 +75,8 @@ def test_outputs_that_are_hidden_or_kept_only(cli, model: Path, tmp_path: Path):
     stories = model.parents[1] / "tales" / "model.onnx"
     assert cli("share", stories, "--out", tmp_path / "hidden", "--hide", "logits").status == 0
     hidden = Blueprint.read(tmp_path / "hidden")
-    assert (list(hidden.outputs), hidden.hidden) == (["next_token", "next_tokens"], ("logits",))
+    derived = ["next_token", "next_tokens", "sampled_token", "shifted_token", "penalised_token"]
+    assert (list(hidden.outputs), hidden.hidden) == (derived, ("logits",))
     assert cli("share", stories, "--out", tmp_path / "closed", "--keep-only", "log*").status == 0
     assert Blueprint.read(tmp_path / "closed").closed == ("logits",)
     listed = cli("inspect", tmp_path / "hidden").out

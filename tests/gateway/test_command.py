@@ -44,7 +44,7 @@ def test_a_gateway_from_start_to_end(story: Path, tmp_path: Path, cli: Cli) -> N
             assert found, ready
             client = openai.OpenAI(base_url=found[0], api_key=key.strip(), max_retries=0)
             said = client.chat.completions.create(model="story", messages=[{"role": "user", "content": "x"}])
-            assert said.choices[0].message.content == "Hé"
+            assert (said.choices[0].message.content or "").startswith("Hé")
             assert said.choices[0].finish_reason == "length"
         finally:
             process.send_signal(signal.SIGTERM)

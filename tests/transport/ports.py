@@ -71,6 +71,11 @@ def hold(party: int, port: ClientPort, request: Request) -> None:
     """Keeps the request open, without an answer."""
 
 
+def begin(party: int, port: ClientPort, request: Request) -> None:
+    """Says that it runs the request, and never answers."""
+    port.reply(request, wire_pb2.Accepted())
+
+
 def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():

@@ -25,7 +25,7 @@ from onnxpuma.transport.client_port import ClientPort
 from onnxpuma.transport.cluster import Cluster
 from onnxpuma.transport.curve import KeyPair, generate
 from onnxpuma.transport.zeromq import Peer
-from tests.transport.ports import Server, ask, hold, wait_until
+from tests.transport.ports import Server, ask, begin, hold, wait_until
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -85,7 +85,7 @@ def test_a_request_whose_client_left_is_never_handed_out(
 def test_a_server_that_goes_away_ends_the_request(
     start_servers: Callable[..., list[Server]], places: list[Peer], client: KeyPair
 ) -> None:
-    servers = start_servers(hold)
+    servers = start_servers(begin)
     raised: list[OnnxpumaError] = []
 
     def work() -> None:

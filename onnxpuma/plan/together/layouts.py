@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxpuma.ops.reduce import axes_of
 from onnxpuma.ops.registry import Call
 from onnxpuma.plan.together.ends import Ends, Given, Rule, aligned, shape
 
@@ -62,10 +63,7 @@ def _expand(call: Call, axis: int, given: Given) -> Ends | None:
 
 
 def _reduced(call: Call, axis: int, given: Given) -> Ends | None:
-    """The axes that are reduced are listed by an input or, in older versions, by an attribute."""
-    rank = len(shape(call, 0))
-    listed = _chosen_axes(call, 1) if call.present(1) else call.node.attributes.get("axes")
-    axes = range(rank) if listed is None else [int(a) % rank for a in listed]  # type: ignore[union-attr]
+    axes = axes_of(call)
     return _left_over(call, axis, axes) if axes else None
 
 
