@@ -82,7 +82,7 @@ def test_more_requests_than_places(kit: Any, endless: Path) -> None:
 def test_two_trios_of_one_model_share_its_requests(kit: Any, endless: Path) -> None:
     from onnxpuma.gateway.trio import Trio
 
-    made = [kit.Slow(endless, 0.02) for _ in range(2)]
+    made = [kit.Slow(endless, 0.15) for _ in range(2)]
     trios = [Trio("endless", endless, lambda runner=runner: runner, workers=1) for runner in made]  # type: ignore[misc]
     with kit.answering(trios) as url:
         client = openai.OpenAI(base_url=f"{url}/v1", api_key="x")
