@@ -19,6 +19,8 @@ class Catalogue:
         self._trios: dict[str, list[Trio]] = {}
         for trio in trios:
             self._trios.setdefault(trio.name, []).append(trio)
+        self._chosen: dict[Trio, int] = {}  # the number of the request that it was last chosen for
+        self._requests = 0
         self._created = int(time.time())
 
     @property
@@ -26,12 +28,18 @@ class Catalogue:
         return tuple(self._trios)
 
     def trio(self, name: str) -> Trio:
-        """The trio that has the least to do, of those with this model; a request stays with it. Raises
-        Refused, and ConfigError where two trios have different models of this name."""
+        """The trio for a request, which stays with it: of those with this model the one that has the least to
+        do, and among several such the one chosen longest ago, since a request counts only once it waits.
+
+        Raises Refused, and ConfigError where two trios have different models of this name.
+        """
         if name not in self._trios:
             raise unknown_model(name, self._trios)
         self._check_same(name)
-        return min(self._trios[name], key=lambda trio: trio.load)
+        found = min(self._trios[name], key=lambda trio: (trio.load, self._chosen.get(trio, 0)))
+        self._requests += 1
+        self._chosen[found] = self._requests
+        return found
 
     def entry(self, name: str) -> dict[str, Any]:
         """The model as `GET /v1/models/{name}` tells it. Raises Refused."""
