@@ -193,14 +193,14 @@ def folders(story: Path, endless: Path, tmp_path_factory: pytest.TempPathFactory
     }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def plain(folders: dict[str, Path]) -> Iterator[Gateway]:
     """A gateway with all kinds of models, in the clear."""
     with plainly(folders) as made:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def secure(story: Path) -> Iterator[Gateway]:
     """A gateway with a model on three servers."""
     with LocalCluster(story) as cluster:
