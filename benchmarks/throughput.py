@@ -216,7 +216,7 @@ def show(found: Sequence[dict[str, Any]]) -> None:
         "wrong",
         "lost",
     )
-    table = Table(*heads, "MB")
+    table = Table(*heads, "MB", box=None, pad_edge=False)  # fits 80 columns
     for row in found:
         table.add_row(
             *(str(row[key]) for key in ("clients", "requests")),
