@@ -27,16 +27,9 @@ def chat(
             metavar="[MODEL]", help="The exported model (not with --cluster).", show_default=False
         ),
     ] = None,
-    cluster: Annotated[
-        Path | None, typer.Option("--cluster", metavar="FILE", help="Use the servers of this cluster.toml.")
-    ] = None,
-    key: Annotated[
-        Path | None, typer.Option("--key", metavar="FILE", help="Your .secret file from keygen.")
-    ] = None,
-    tokenizer: Annotated[
-        Path | None,
-        typer.Option("--tokenizer", metavar="FOLDER", help="Folder of the tokenizer and configuration."),
-    ] = None,
+    cluster: options.ServersElsewhere = None,
+    key: options.ServersKey = None,
+    tokenizer: options.Tokenizer = None,
     system: Annotated[
         str | None, typer.Option("--system", metavar="TEXT", help="Instructions before the conversation.")
     ] = None,
@@ -47,9 +40,7 @@ def chat(
     most: Annotated[
         int | None, typer.Option("--max-new-tokens", min=1, help="The longest answer, in tokens.")
     ] = None,
-    plain: Annotated[
-        bool, typer.Option("--plain", help="Run in the clear with onnxruntime, for comparison.")
-    ] = False,
+    plain: options.Plain = False,
     threads: options.Threads = 1,
     memory: options.Memory = None,
     public_input: options.ShownInput = [],  # noqa: B006

@@ -28,16 +28,9 @@ def generate(
             show_default=False,
         ),
     ],
-    cluster: Annotated[
-        Path | None, typer.Option("--cluster", metavar="FILE", help="Use the servers of this cluster.toml.")
-    ] = None,
-    key: Annotated[
-        Path | None, typer.Option("--key", metavar="FILE", help="Your .secret file from keygen.")
-    ] = None,
-    tokenizer: Annotated[
-        Path | None,
-        typer.Option("--tokenizer", metavar="FOLDER", help="Folder of the tokenizer and configuration."),
-    ] = None,
+    cluster: options.ServersElsewhere = None,
+    key: options.ServersKey = None,
+    tokenizer: options.Tokenizer = None,
     task: Annotated[
         str | None, typer.Option("--task", help="summarization, translation, ...; detected by default.")
     ] = None,
@@ -91,9 +84,7 @@ def generate(
     raw: Annotated[
         bool, typer.Option("--raw", help="Continue the text, even if the model would answer it in a chat.")
     ] = False,
-    plain: Annotated[
-        bool, typer.Option("--plain", help="Run in the clear with onnxruntime, for comparison.")
-    ] = False,
+    plain: options.Plain = False,
     threads: options.Threads = 1,
     memory: options.Memory = None,
     model: options.ModelName = "",

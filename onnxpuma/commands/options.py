@@ -84,6 +84,20 @@ Memory: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
+# Of the commands that write texts.
+ServersElsewhere: TypeAlias = Annotated[
+    Path | None, typer.Option("--cluster", metavar="FILE", help="Use the servers of this cluster.toml.")
+]
+ServersKey: TypeAlias = Annotated[
+    Path | None, typer.Option("--key", metavar="FILE", help="Your .secret file from keygen.")
+]
+Tokenizer: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--tokenizer", metavar="FOLDER", help="Folder of the tokenizer and configuration."),
+]
+Plain: TypeAlias = Annotated[
+    bool, typer.Option("--plain", help="Run in the clear with onnxruntime, for comparison.")
+]
 PidFile: TypeAlias = Annotated[
     Path | None,
     typer.Option(

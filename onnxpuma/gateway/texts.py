@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -103,7 +104,7 @@ async def _chunks(
 
 
 @dataclass
-class _Form:
+class _Form(ABC):
     """How an endpoint writes its answers."""
 
     asked: Writing
@@ -144,13 +145,13 @@ class _Form:
         """The bodies of the chunks before the first piece."""
         return []
 
+    @abstractmethod
     def text(self, text: str) -> dict[str, Any]:
         """The body of a choice with the whole text."""
-        raise NotImplementedError
 
+    @abstractmethod
     def delta(self, text: str) -> dict[str, Any]:
         """The body of a chunk with a piece of it; "" for the last."""
-        raise NotImplementedError
 
 
 class _Chat(_Form):
