@@ -221,13 +221,15 @@ def relu_part(
 ) -> Protocol[Replicated]:
     """max(x, 0) for |x| < 2^(bits - 16): the sign, then a gate. Error: 2^-10, else 2^-14.
 
-    Rounds: 5 or 6, `straight` one less; bits: `relu_part_cost`.
+    Rounds: 5 or 6, `straight` one less; bits: `relu_part_cost`. A negative x whose sign is read as zero
+    passes the gate, so what is lifted may lie below zero by a step of the reading.
     """
     seen = split(party, x, pivot, Format(bits, RELU_FRACTION))
     deep = bits - SIGN_SHIFT > SHORT_SIGN
     negative = yield from (wide_negative if deep else is_negative)(party, seen.lowered(SIGN_SHIFT))
     raised = RESTING.fraction - RELU_FRACTION
-    found = yield from gated_up(party, ~negative, seen, x.bits - raised, straight)
+    least = -(1 << SIGN_SHIFT)
+    found = yield from gated_up(party, ~negative, seen, x.bits - raised, straight, least)
     return found.raised(raised)
 
 

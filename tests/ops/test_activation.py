@@ -12,6 +12,11 @@ from onnx import TensorProto, helper
 from onnxpuma.check.single import OPSET, Comparison, compare, compare_model
 from onnxpuma.errors import UnsupportedModelError
 from onnxpuma.mpc.cost import Network
+from onnxpuma.mpc.forms import Replicated, Sum3
+from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.ring.words import from_integers, signed
+from onnxpuma.mpc.simulate import shared_words, simulate
+from onnxpuma.ops.activation import LEAST_RELU, RELU_FRACTION, SIGN_SHIFT, relu_part
 
 Check = Callable[[Comparison, float], None]
 UNIT = 2.0**-18
@@ -64,6 +69,23 @@ def test_swish_refuses_what_it_cannot_do() -> None:
 def test_relu(check: Check) -> None:
     edge = np.array([0, UNIT, -UNIT, 2**-10, -(2.0**-10), 4095, -4095], np.float32)
     check(compare("Relu", {"x": np.concatenate([LINE, edge])}), 1e-3)
+
+
+@pytest.mark.parametrize("straight", [False, True])
+@pytest.mark.parametrize("form", [Replicated, Sum3])
+def test_a_negative_number_that_passes_as_zero_in_the_smallest_ring(form: type, straight: bool) -> None:
+    """The sign is read in steps, so the gate lets some negative numbers through: they stay small."""
+    bits, least = LEAST_RELU, -(1 << SIGN_SHIFT)
+    edge = [(1 << (bits - 2)) - 1, 1 - (1 << (bits - 2))]
+    values = np.concatenate([np.tile(np.arange(least, 4), 20_000), np.repeat(edge, 500)]).astype(np.int64)
+
+    def program(party: Party, x: Replicated) -> Protocol[Replicated]:
+        given: Replicated | Sum3 = x if form is Replicated else Sum3(x.party, x.first, x.format)
+        return (yield from relu_part(party, given, 1, bits, straight))
+
+    run = simulate(program, shared_words(from_integers(values, 64), 64, RELU_FRACTION))
+    got = signed(run.words(), run.results[0].bits) / 2.0 ** (run.results[0].fraction - RELU_FRACTION)
+    assert np.abs(got - np.maximum(values, 0)).max() <= -least
 
 
 @pytest.mark.parametrize("op", ["Relu", "Gelu", "Tanh", "Swish"])
