@@ -54,7 +54,8 @@ LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 
 # The chambers of a room, from the ground up, by the same rule.
 CHAMBERS = {
-    "roles": (("request", "shared"), ("client", "owner", "server"), ("local",)),
+    # An audit runs servers again, so it imports what determines their messages.
+    "roles": (("request", "shared"), ("client", "owner", "server"), ("audit", "local")),
     "plan": (
         ("noise",),
         ("draft", "inputs", "narrow", "owner_policy", "plan", "weights"),

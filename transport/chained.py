@@ -41,8 +41,13 @@ class Passed:
         return [one.result() if isinstance(one, Future) else one for one in self._taken]
 
     def chain(self, key: bytes) -> bytes:
-        """The chain, CHAIN_BYTES long. key: 32 bytes that the two ends alone know."""
-        return blake3(b"".join(self.digests), key=key).digest()
+        """The chain, as `chain_of` these digests."""
+        return chain_of(self.digests, key)
+
+
+def chain_of(digests: Sequence[bytes], key: bytes) -> bytes:
+    """The chain of these messages, CHAIN_BYTES long. key: 32 bytes that the two ends alone know."""
+    return blake3(b"".join(digests), key=key).digest()
 
 
 def message_digest(tag: Tag, views: Sequence[memoryview]) -> bytes:

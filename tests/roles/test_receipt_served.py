@@ -14,10 +14,9 @@ from onnxpuma.config import ReceiptConfig
 from onnxpuma.errors import ConfigError, OnnxpumaError, ReceiptError
 from onnxpuma.interpreter import Interpreter
 from onnxpuma.mpc.prf import fresh_part
-from onnxpuma.plan.plan import Plan
+from onnxpuma.roles.audit.replay import Asking, Recorded, replay
 from onnxpuma.roles.client.client import Client
 from onnxpuma.roles.local.cluster import LocalCluster
-from onnxpuma.roles.local.replay import Recorded, replay
 from onnxpuma.roles.server import request_loop, run
 from onnxpuma.roles.server.job import Job
 from onnxpuma.roles.server.run import Begun
@@ -33,14 +32,12 @@ class Watched:
         self.private: dict[int, list[memoryview]] = {}
         self.parts: dict[int, list[bytes]] = {}
         self.interpreters: dict[int, Interpreter] = {}
-        self.plan: Plan | None = None
         real_compute, real_open = request_loop.compute, run.open_session
 
         def compute(begun: Begun, interpreter: Interpreter, *rest: Any) -> Any:
             party, ((job, _),) = begun.link.party, begun.requests
             self.jobs[party], self.interpreters[party] = job, interpreter
             self.private[party] = [memoryview(bytes(b)) for b in job.request.private]
-            self.plan = job.plan
             return real_compute(begun, interpreter, *rest)
 
         def open_session(link: Any, batch: Any, sides: Any, identities: Any, label: str) -> Any:
@@ -54,14 +51,18 @@ class Watched:
     def recorded(self, config: Any) -> Recorded:
         jobs = [self.jobs[party] for party in range(3)]
         requests = [replace(job.request, private=self.private[i]) for i, job in enumerate(jobs)]
+        asking = Asking(
+            jobs[0].plan,
+            (requests[0], requests[1], requests[2]),
+            jobs[0].asked,
+            jobs[0].coins,
+            jobs[0].client_key,
+        )
         return Recorded(
             session=jobs[0].session,
-            requests=(requests[0], requests[1], requests[2]),
-            asked=jobs[0].asked,
-            coins=jobs[0].coins,  # type: ignore[arg-type]
+            askings=(asking,),
             parts=tuple((self.parts[i][0], self.parts[i][1]) for i in range(3)),
             identities=tuple(place.public_key for place in config.parties),
-            client_key=jobs[0].client_key,
             label="opening with receipts",
         )
 
@@ -90,9 +91,8 @@ def test_a_real_run_is_replayed_to_its_receipt(
     with Client(hall.config, hall.client_keys) as client:
         receipt = client.run(feed).receipt
     assert receipt is not None
-    assert watched.plan is not None
     interpreters = [watched.interpreters[party] for party in range(3)]
-    replayed = replay(watched.recorded(hall.config), watched.plan, interpreters)
+    replayed = replay(watched.recorded(hall.config), interpreters)
     for signed in receipt.servers:
         me = signed.statement["party"]
         for peer in {0, 1, 2} - {me}:
