@@ -55,12 +55,12 @@ def test_honest_servers_sign_what_fits_together(three: Three, ended: Ended, rece
 
 
 def test_what_it_costs(three: Three, ended: Ended) -> None:
-    """One message of two chains to each neighbour, and no byte else."""
+    """One message of two chains and a signature to each neighbour, and no byte else."""
     without = three.run(signers=[None] * 3)
     for party in range(3):
         more, less = ended.traffic[party], without.traffic[party]
         assert more.messages_sent - less.messages_sent == 2
-        assert more.payload_sent - less.payload_sent == 2 * 2 * 32
+        assert more.payload_sent - less.payload_sent == 2 * (2 * 32 + 64)
 
 
 def test_without_signing_keys_there_is_no_receipt(three: Three) -> None:
@@ -79,7 +79,7 @@ def test_two_runs_of_one_request_have_nothing_in_common(three: Three, receipt: R
     again = three.run().taken()
     assert again is not None
     for one, two in zip(receipt.servers, again.servers, strict=True):
-        for name in ("inputs", "outputs", "sent", "received", "keys"):
+        for name in ("inputs", "outputs", "sent", "received", "vouched", "keys"):
             assert one.statement[name] != two.statement[name]
 
 
@@ -125,13 +125,26 @@ def test_a_server_that_lies_about_its_chain(three: Three, sent: bool) -> None:
     class Lying(WrappedLink):
         def send(self, peer: int, tag: Tag, buffers: Sequence[Buffer]) -> None:
             if tag.label == "receipts" and peer == 2:
-                buffers = [bytes(32), buffers[1]] if sent else [buffers[0], bytes(32)]
+                buffers = [bytes(32), *buffers[1:]] if sent else [buffers[0], bytes(32), buffers[2]]
             super().send(peer, tag, buffers)
 
     ended = three.run(lambda link: Lying(link) if link.party == 1 else link)
     assert not ended.answers.get(2)
     named = "what party 1 sent is not what party 2" if sent else "what party 2 sent is not what party 1"
     assert named in str(ended.errors[2])
+
+
+def test_a_server_that_does_not_sign_its_chains(three: Three) -> None:
+    """Its neighbours have compared them with their own, and keep their terms nevertheless."""
+
+    class Unsigned(WrappedLink):
+        def send(self, peer: int, tag: Tag, buffers: Sequence[Buffer]) -> None:
+            super().send(peer, tag, [*buffers[:2], bytes(64)] if tag.label == "receipts" else buffers)
+
+    ended = three.run(lambda link: Unsigned(link) if link.party == 1 else link)
+    assert not {0, 2} & set(ended.answers)
+    told = [str(ended.errors[party]) for party in (0, 2)]
+    assert any("party 1 did not sign what passed between it and party" in text for text in told)
 
 
 def test_a_malformed_comparison_is_a_difference(three: Three) -> None:
@@ -192,10 +205,12 @@ def test_a_wrong_signature(ended: Ended, party: int, name: str) -> None:
         ended.taken(answers=altered(ended, party, flipped(name)))
 
 
-@pytest.mark.parametrize("name", ["sent", "received"])
+@pytest.mark.parametrize("name", ["sent", "received", "vouched"])
 def test_another_chain_rightly_signed(three: Three, ended: Ended, name: str) -> None:
+    """It has signed the true chain to its neighbour, which shows that signature."""
     other = {"0": "ab" * 32, "2": "cd" * 32}
-    with pytest.raises(ReceiptError, match="server 0 and server 1 are at odds: what server"):
+    named = "server 0 and server 1 are at odds about what passed between them: server 1 signed it one way"
+    with pytest.raises(ReceiptError, match=named):
         ended.taken(answers=altered(ended, 1, signed_again(three, 1, **{name: other})))
 
 

@@ -71,7 +71,8 @@ class Three:
         self.plan = self.model.plan(feed)
         self.signing = [SigningKey.generate() for _ in range(3)]
         self.signers: list[Signer | None] = [
-            Signer(key, f"p{i}", "0.1.0+code") for i, key in enumerate(self.signing)
+            Signer(key, f"p{i}", "0.1.0+code", [one.public for one in self.signing])
+            for i, key in enumerate(self.signing)
         ]
 
     def run(

@@ -15,6 +15,7 @@ from onnxpuma.mpc.prf import PartyKeys
 from onnxpuma.plan.plan import Plan
 from onnxpuma.roles.audit.evidence import Evidence, Testimony
 from onnxpuma.roles.audit.verdict import Finding, Verdict, named
+from onnxpuma.roles.request.passage import at_fault
 from onnxpuma.roles.request.receipt import BEGUN, FORM, begun, canonical, client_code, code_of
 from onnxpuma.roles.server.lockstep import code_of as code_of_version
 from onnxpuma.roles.server.receipt import chain_key
@@ -40,6 +41,7 @@ def found_in_statements(evidence: Evidence, plan: Plan) -> Verdict | None:
     return (
         _silent(evidence)
         or _another_run(evidence, plan)
+        or _another_passage(evidence)
         or _own_contradiction(evidence)
         or _other_coins(evidence, plan)
     )
@@ -134,6 +136,20 @@ def _another_run(evidence: Evidence, plan: Plan) -> Verdict | None:
     # The two others hold every component of the inputs, so a client that told one server something else would
     # be at odds with two of them.
     return _odd(evidence, given, "signed for other shares of the inputs than the client's")
+
+
+def _another_passage(evidence: Evidence) -> Verdict | None:
+    """Servers that signed two versions of what passed between them and a neighbour."""
+    if not is_whole(evidence):
+        return None
+    said = [signed.statement for signed in evidence.receipts if signed is not None]
+    odd = set[int]()
+    for one in range(PARTIES):
+        odd |= {*at_fault(said, evidence.signers, one, (one + 1) % PARTIES)}
+    if not odd:
+        return None
+    why = "signed its messages with a neighbour one way to that one and another way to the client"
+    return convicted(evidence, sorted(odd), f"{named(sorted(odd))} {why}")
 
 
 def _version(statement: Mapping[str, Any]) -> bytes:

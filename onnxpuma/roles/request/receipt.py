@@ -9,12 +9,13 @@ A server signs twice. At the start of a run, before a word moves:
 and at the end all of this and
 
     sent, received             the chain of its messages, by neighbour (transport/chained.py)
+    vouched                    the neighbour's signature under the same chains (passage.py)
     model, plan, request, client, earlier    what the digest of this client's job is made of
     inputs, outputs            codes of the private buffers that it was given, of the terms that it returns
     name, version, ended       its own name, its version of this package, its clock
 
 The two holders of a key must commit to the same one, and what one server sent another must have received. So
-if two servers are honest, the third cannot change afterwards what it sent them.
+if two servers are honest, the third cannot change afterwards what it sent them, and is named if it tries.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from blake3 import blake3
 from onnxpuma.errors import ConfigError, ReceiptError
 from onnxpuma.mpc.prf import framed
 from onnxpuma.plan.draft import PRIVATE, Draft
+from onnxpuma.roles.request.passage import at_fault
 from onnxpuma.transport.link import PARTIES, Buffer, as_bytes
 from onnxpuma.transport.signing import SIGNATURE_BYTES, check_signing_key, is_signed
 
@@ -41,8 +43,9 @@ SALT_BYTES = 32
 BEGUN = ("form", "party", "session", "jobs", "keys", "began")  # what the first signature covers
 ALIKE = ("form", "session", "jobs", "model", "plan", "request", "client", "earlier")
 ALL = (*BEGUN, "name", "model", "plan", "request", "client", "earlier", "version", "sent", "received",
-       "inputs", "outputs", "ended")  # fmt: skip
+       "vouched", "inputs", "outputs", "ended")  # fmt: skip
 CODES = ("session", "jobs", "earlier", "model", "plan", "request", "client", "inputs", "outputs")
+BY_SERVER = ("keys", "sent", "received", "vouched")  # "keys": by component
 _CODE = re.compile("([0-9a-f]{2})+")
 _HINT = "keep the file: it names who signed what; ask the owners of these servers"
 
@@ -139,13 +142,14 @@ class Receipt:
             other = (one + 1) % PARTIES  # the two hold component `other`
             if said[one]["keys"].get(str(other)) != said[other]["keys"].get(str(other)):
                 raise ReceiptError(f"{_pair(one, other)} name different keys for this session", _HINT)
-            for sender, receiver in ((one, other), (other, one)):
-                if said[sender]["sent"].get(str(receiver)) != said[receiver]["received"].get(str(sender)):
-                    raise ReceiptError(
-                        f"{_pair(one, other)} are at odds: what server {sender} says it sent is not what"
-                        f" server {receiver} says it received",
-                        _HINT,
-                    )
+            odd = at_fault(said, [signed.key for signed in self.servers], one, other)
+            if odd:
+                who = " and ".join(f"server {party}" for party in sorted(odd))
+                raise ReceiptError(
+                    f"{_pair(one, other)} are at odds about what passed between them: {who} signed it one way"
+                    " to its neighbour and another way here, or shows no signature of its neighbour",
+                    _HINT,
+                )
         for party, statement in enumerate(said):
             client, request, plan = (bytes.fromhex(statement[name]) for name in ("client", "request", "plan"))
             earlier = [bytes.fromhex(session) for session in statement["earlier"]]
@@ -250,7 +254,7 @@ def _well_formed(statement: Mapping[str, Any]) -> bool:
     """Whether a statement has all fields, each of its kind, and no others."""
     if set(statement) != set(ALL):
         return False
-    kinds = {"party": int, "jobs": list, "earlier": list, "keys": dict, "sent": dict, "received": dict}
+    kinds = {"party": int, "jobs": list, "earlier": list, **dict.fromkeys(BY_SERVER, dict)}
     texts = list[Any]()
     for name, value in statement.items():
         if type(value) is not kinds.get(name, str):

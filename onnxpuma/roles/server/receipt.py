@@ -11,12 +11,13 @@ from typing import Any
 
 from onnxpuma.errors import TransportError
 from onnxpuma.mpc.prf import PartyKeys
+from onnxpuma.roles.request.passage import vouching
 from onnxpuma.roles.request.receipt import FORM, SALT_BYTES, begun, canonical, client_code, code_of, told
 from onnxpuma.roles.server.identity import shared_component
 from onnxpuma.roles.server.job import Job
 from onnxpuma.transport.chained import ChainedLink, Passed
 from onnxpuma.transport.link import PARTIES, Buffer, Link, Tag
-from onnxpuma.transport.signing import SigningKey
+from onnxpuma.transport.signing import SigningKey, is_signed
 
 LABEL = "receipts"
 
@@ -28,6 +29,7 @@ class Signer:
     key: SigningKey
     name: str  # of the server, in cluster.toml
     version: str  # of the package, and the code of what it does in lockstep
+    signers: Sequence[str]  # the public signing keys of the three servers
 
 
 class Witness:
@@ -70,16 +72,18 @@ class Witness:
     def compare(self) -> None:
         """Compare the chains with both neighbours, once the run has ended and before any output leaves.
 
-        Raises TransportError, which names the two parties that differ. One exchange; two chains to each
-        neighbour.
+        Raises TransportError, which names the two parties that differ, or the one that did not sign. One
+        exchange; two chains and a signature to each neighbour.
         """
         me, link = self.link.party, self.link.inner
         sent, received = self._chains(self.link.sent, True), self._chains(self.link.received, False)
         tag = Tag(self._session, 0, 0, LABEL)
         for peer in _peers(me):
-            link.send(peer, tag, [sent[peer], received[peer]])
+            said = vouching(self._session, me, peer, sent[peer], received[peer])
+            link.send(peer, tag, [sent[peer], received[peer], self._signer.key.sign(said)])
+        vouched = {}
         for peer in _peers(me):
-            theirs = [bytes(chain) for chain in link.receive(peer, tag)]
+            *theirs, signature = [bytes(part) for part in link.receive(peer, tag)] or [b""]
             for sender, receiver, mine, other in (
                 (peer, me, received[peer], theirs[:1]),
                 (me, peer, sent[peer], theirs[1:]),
@@ -90,8 +94,16 @@ class Witness:
                         " departs from the program, or lies about it",
                         "no output of this run has left; compare the machines and logs of these two servers",
                     )
+            said = vouching(self._session, peer, me, received[peer], sent[peer])
+            if not is_signed(self._signer.signers[peer], said, signature):
+                raise TransportError(
+                    f"party {peer} did not sign what passed between it and party {me}",
+                    "no output of this run has left; compare the signing keys in cluster.toml of all servers",
+                )
+            vouched[str(peer)] = signature.hex()
         self._statement["sent"] = {str(peer): chain.hex() for peer, chain in sent.items()}
         self._statement["received"] = {str(peer): chain.hex() for peer, chain in received.items()}
+        self._statement["vouched"] = vouched
 
     def _chains(self, passed: Mapping[int, Passed], outward: bool) -> dict[int, bytes]:
         me = self.link.party

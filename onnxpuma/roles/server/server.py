@@ -215,4 +215,4 @@ def _signer_of(party: int, config: ClusterConfig, signing: SigningKey | None) ->
             f"party {party} must sign receipts with {place.signing_key}, and {found}",
             f"put the server's {SUFFIX} file beside its .secret file, or correct signing_key in cluster.toml",
         )
-    return Signer(signing, place.name, f"{__version__}+{lockstep_code()}")
+    return Signer(signing, place.name, f"{__version__}+{lockstep_code()}", config.signers)

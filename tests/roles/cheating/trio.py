@@ -134,7 +134,8 @@ class Trio:
             acting = deviation if deviation.party == party else honest
             recorded = session.recorded
             job = recorded.askings[0].job(party, recorded.session)
-            signer = Signer(self.signing[party], f"p{party}", "0.1.0+code")
+            public = [key.public for key in self.signing]
+            signer = Signer(self.signing[party], f"p{party}", "0.1.0+code", public)
             witness = session.witnesses[party] = Witness(signer, acting.link(links[party]), recorded.session)
             try:
                 sides = [Side(job, received(job.plan, party, job.request.private))]
