@@ -12,6 +12,24 @@ from tests.roles.cheating.trio import Trio
 WIDTH, VOCABULARY, LAYERS = 6, 12, 3
 
 
+def small_model() -> onnx.ModelProto:
+    """A look-up, a product, a Gelu and a Relu: the smallest mixture of protocols."""
+    rng = np.random.default_rng(7)
+    weights = {"table": rng.normal(0, 1, (4, 2)), "kernel": rng.normal(0, 1, (2, 2))}
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "kernel"], ["p"]),
+        helper.make_node("Gelu", ["p"], ["g"]),
+        helper.make_node("Relu", ["p"], ["r"]),
+        helper.make_node("Add", ["g", "r"], ["y"]),
+    ]
+    constants = [numpy_helper.from_array(v.astype(np.float32), n) for n, v in weights.items()]
+    inputs = [helper.make_tensor_value_info("ids", TensorProto.INT64, [1])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])]
+    graph = helper.make_graph(nodes, "small", inputs, outputs, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
 def mixed_model() -> onnx.ModelProto:
     """Rows of a table, then layers of a product, Gelu, Relu and softmax: each party leads some of each."""
     rng = np.random.default_rng(5)

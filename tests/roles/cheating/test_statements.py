@@ -194,7 +194,7 @@ def claiming(evidence: Evidence, party: int, ways: Sequence[tuple[int, int]]) ->
 
 @pytest.mark.parametrize("party", SERVERS)
 def test_a_lie_in_a_run_that_ended_early_leaves_two(trio: Trio, party: int) -> None:
-    """Nothing tells whether the neighbour sent what this server says it received. Against both it is alone."""
+    """Nothing tells if the neighbour sent what this server says it received; against both it is alone."""
     session = trio.run(LiesToANeighbour(party))
     assert session.errors
     before, after = (party - 1) % 3, (party + 1) % 3

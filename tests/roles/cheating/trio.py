@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from onnxpuma.mpc.prf import PartyKeys, fresh_part
 from onnxpuma.plan.together.join import Joints
 from onnxpuma.roles.audit.evidence import Evidence, Testimony, Way
 from onnxpuma.roles.audit.judge import judge
-from onnxpuma.roles.audit.replay import Recorded
+from onnxpuma.roles.audit.replay import Message, Recorded
 from onnxpuma.roles.audit.verdict import Verdict
 from onnxpuma.roles.client.receipt import taken_receipt
 from onnxpuma.roles.local.memory import MemoryModel
@@ -26,8 +26,9 @@ from onnxpuma.roles.server.job import Batch
 from onnxpuma.roles.server.opening import Side, open_session
 from onnxpuma.roles.server.receipt import Signer, Witness
 from onnxpuma.roles.server.run import Begun, compute
+from onnxpuma.transport.chained import WrappedLink
 from onnxpuma.transport.cluster import Answer
-from onnxpuma.transport.link import as_bytes
+from onnxpuma.transport.link import Buffer, Link, Tag, as_bytes
 from onnxpuma.transport.memory import memory_links
 from onnxpuma.transport.signing import SigningKey
 from tests.roles.audit.case import CLIENT, asking_of, recorded_of
@@ -46,6 +47,7 @@ class Session:
     errors: dict[int, Exception] = field(default_factory=dict)
     witnesses: dict[int, Witness] = field(default_factory=dict)
     keys: dict[int, PartyKeys] = field(default_factory=dict)
+    messages: dict[Way, list[Message]] = field(default_factory=dict)  # that were sent, where they are kept
 
     @property
     def plan(self) -> Any:
@@ -115,6 +117,19 @@ class Session:
         return replace(whole, **changes)
 
 
+class Keeping(WrappedLink):
+    """A link that keeps what it sends."""
+
+    def __init__(self, link: Link, messages: dict[Way, list[Message]]) -> None:
+        super().__init__(link)
+        self._messages = messages
+
+    def send(self, peer: int, tag: Tag, buffers: Sequence[Buffer]) -> None:
+        kept = Message(tag, tuple(as_bytes(buffer) for buffer in buffers))
+        self._messages.setdefault((self.party, peer), []).append(kept)
+        super().send(peer, tag, buffers)
+
+
 class Trio:
     """A model, shared among three servers, and the owner who audits them."""
 
@@ -123,8 +138,8 @@ class Trio:
         self.weights = [one._weights for one in self.model._interpreters]
         self.signing = [SigningKey.generate() for _ in SERVERS]
 
-    def run(self, deviation: Honest | None = None, timeout: float = 20.0) -> Session:
-        """One run of a fresh canary. The deviation's party departs."""
+    def run(self, deviation: Honest | None = None, timeout: float = 20.0, keep: bool = False) -> Session:
+        """One run of a fresh canary. The deviation's party departs. keep: the messages."""
         session = Session(recorded_of([asking_of(self.model, self.feed)], fresh_part()[:16]), self.signing)
         links = memory_links(timeout=timeout)
         honest = Honest(-1)
@@ -136,7 +151,8 @@ class Trio:
             job = recorded.askings[0].job(party, recorded.session)
             public = [key.public for key in self.signing]
             signer = Signer(self.signing[party], f"p{party}", "0.1.0+code", public)
-            witness = session.witnesses[party] = Witness(signer, acting.link(links[party]), recorded.session)
+            link = acting.link(Keeping(links[party], session.messages) if keep else links[party])
+            witness = session.witnesses[party] = Witness(signer, link, recorded.session)
             try:
                 sides = [Side(job, received(job.plan, party, job.request.private))]
                 parts = iter(recorded.parts[party])
