@@ -52,12 +52,12 @@ class Case:
     def replay(self, interpreters: list[Interpreter] | None = None) -> Replayed:
         return replay(self.recorded, interpreters or self.interpreters())
 
-    def opened(self, run: Replayed) -> dict[str, np.ndarray]:
-        """What the client makes of the answers."""
-        answers = [
-            Answer(run.done[i][0].body, [as_bytes(b) for b in run.done[i][0].buffers], b"") for i in range(3)
-        ]
-        return open_result(self.plan, answers)[0]
+
+def opened_by(plan: Plan, run: Replayed, number: int = 0) -> dict[str, np.ndarray]:
+    """What the client of request `number` makes of the answers."""
+    done = [run.done[party][number] for party in range(3)]
+    answers = [Answer(one.body, [as_bytes(buffer) for buffer in one.buffers], b"") for one in done]
+    return open_result(plan, answers)[0]
 
 
 def asking_of(

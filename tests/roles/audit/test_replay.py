@@ -17,7 +17,7 @@ from onnxpuma.mpc.prf import fresh_part
 from onnxpuma.roles.audit.replay import Replayed, replay, replay_party
 from onnxpuma.shipped import shipped_model
 from onnxpuma.transport.link import as_bytes
-from tests.roles.audit.case import LABEL, Case
+from tests.roles.audit.case import LABEL, Case, opened_by
 
 MODELS = ("digits", "breast-cancer", "tales")
 
@@ -49,7 +49,7 @@ def kernel() -> Iterator[Any]:
 
 def test_the_run_gives_the_models_outputs(case: Case, run: Replayed) -> None:
     assert sum(map(len, run.messages.values())) > 100
-    found = case.opened(run)
+    found = opened_by(case.plan, run)
     for name, true in case.clear.items():
         assert np.allclose(found[name], true, atol=0.02)
 
