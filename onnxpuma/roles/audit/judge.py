@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import zip_longest
 
+from onnxpuma.errors import ReceiptError
 from onnxpuma.interpreter import Interpreter
 from onnxpuma.plan.plan import Plan
 from onnxpuma.roles.audit.evidence import Evidence, Way
@@ -111,6 +113,11 @@ class Comparison:
         reasons = {p: why for p in range(PARTIES) if (why := self._own_departure(p)) is not None}
         if not reasons:
             return None
+        if len(reasons) == PARTIES:
+            raise ReceiptError(
+                "all three servers depart from the run that this evidence determines",
+                "audit with the shared model, the version and the cluster.toml of that session",
+            )
         first = min((departure for _, departure in reasons.values()), key=lambda one: one.moment)
         text = "; ".join(f"server {party} {words}" for party, (words, _) in reasons.items())
         return convicted(self.evidence, list(reasons), text, way=first.way, tag=first.tag)
@@ -140,12 +147,15 @@ class Comparison:
         return None
 
     def _disputed(self) -> Verdict | None:
-        """Messages of which sender and receiver say different things."""
+        """Messages of which sender and receiver say different things, or that only the receiver owns up to.
+
+        A message that was sent may not have arrived when a run ended.
+        """
         disputes = [
             (way, tag)
             for way, tags in self.honest.tags.items()
-            for one, two, tag in zip(self.said(way[0], way), self.said(way[1], way), tags, strict=False)
-            if one != two
+            for one, two, tag in zip_longest(self.said(way[0], way), self.said(way[1], way), tags)
+            if one != two and two is not None
         ]
         if not disputes:
             return None
@@ -158,8 +168,8 @@ class Comparison:
             return convicted(self.evidence, [odd], why, way=way, tag=tag)
         servers = sorted(frozenset.union(*pairs))
         why = (
-            f"{named(servers)} contradict each other: server {way[0]} says that it sent server {way[1]}"
-            " something else than that received"
+            f"{named(servers)} contradict each other: what server {way[0]} says that it sent is not what"
+            f" server {way[1]} says that it received"
         )
         return convicted(self.evidence, servers, why, Finding.ONE_OF, way=way, tag=tag)
 

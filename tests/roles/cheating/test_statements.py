@@ -16,6 +16,7 @@ from onnxpuma.roles.audit.verdict import Finding
 from onnxpuma.roles.request.receipt import begun, canonical
 from onnxpuma.roles.server.receipt import chain_key
 from onnxpuma.transport.chained import chain_of
+from tests.roles.cheating.conftest import mixed_feed, mixed_model
 from tests.roles.cheating.deviations import LiesToANeighbour, Sends, one_more
 from tests.roles.cheating.test_cheats import convicts
 from tests.roles.cheating.trio import SERVERS, Session, Trio
@@ -207,6 +208,27 @@ def test_a_lie_in_a_run_that_ended_early_leaves_two(trio: Trio, party: int) -> N
     assert (verdict.finding, verdict.who) == (Finding.SERVERS, party)
 
 
+@pytest.mark.parametrize("party", SERVERS)
+def test_a_cheat_that_signs_no_end_and_understates_what_it_sent(trio: Trio, party: int) -> None:
+    """Its neighbours ran on wrong words, and their terms are wrong: they are not accused of that."""
+    session = trio.run(Sends(party, "combined", one_more))
+    whole = session.evidence()
+    true, told = trio.judge(whole, session), whole.testimonies[party]
+    assert true.way is not None
+    assert told is not None
+    receipts = tuple(None if at == party else signed for at, signed in enumerate(whole.receipts))
+    short = {way: sent[:2] if way[0] == party else sent for way, sent in told.digests.items()}
+    evidence = replace(telling(whole, party, digests=short), receipts=receipts, error="no receipt")  # type: ignore[arg-type]
+    verdict = trio.judge(evidence, session)
+    assert (verdict.finding, verdict.who) == (Finding.SERVERS, party)
+    for at in {*SERVERS} - {party}:  # of one neighbour alone it understates: the pair is left
+        short = {w: sent[:2] if w == (party, at) else sent for w, sent in told.digests.items()}
+        evidence = replace(telling(whole, party, digests=short), receipts=receipts, error="no receipt")  # type: ignore[arg-type]
+        verdict = trio.judge(evidence, session)
+        assert party in verdict.servers
+        assert verdict.finding in (Finding.SERVERS, Finding.ONE_OF)
+
+
 # ---- what is not for the judge --------------------------------------------------------------------------
 
 
@@ -222,6 +244,12 @@ def test_a_file_that_does_not_belong_to_the_session(trio: Trio, session: Session
     asked = replace(evidence.asked, plan_digest="ab" * 32)
     with pytest.raises(PlanError, match=r"the plan made here .* is not the client's"):
         trio.judge(replace(evidence, asked=asked), session)
+
+
+def test_weights_of_another_model_accuse_nobody(trio: Trio, session: Session, evidence: Evidence) -> None:
+    other = Trio(mixed_model(), mixed_feed())  # the same weights, in other shares
+    with pytest.raises(ReceiptError, match="all three servers depart from the run that this evidence"):
+        other.judge(evidence, session)
 
 
 def test_a_verdict_is_readable(trio: Trio) -> None:
