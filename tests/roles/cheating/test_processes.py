@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -64,7 +65,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def servers(folder: Path) -> Iterator[LocalCluster]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cluster_module.isolated, "start", start)
-        with LocalCluster(folder, timeouts=TIMEOUTS) as made:
+        with LocalCluster(folder, timeouts=replace(TIMEOUTS, heartbeat=20.0)) as made:
             yield made
 
 
