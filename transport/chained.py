@@ -97,8 +97,10 @@ class ChainedLink(WrappedLink):
         self.received: dict[int, Passed] = {}
 
     def send(self, peer: int, tag: Tag, buffers: Sequence[Buffer]) -> None:
-        super().send(peer, tag, buffers)
-        self.sent.setdefault(peer, Passed()).take(tag, buffers)
+        try:
+            super().send(peer, tag, buffers)
+        finally:  # it may have left: a receiver never has more than its sender owns up to
+            self.sent.setdefault(peer, Passed()).take(tag, buffers)
 
     def receive(self, peer: int, tag: Tag) -> list[memoryview]:
         buffers = super().receive(peer, tag)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from onnxpuma.transport.chained import CHAIN_BYTES, LONG, ChainedLink, Passed, message_digest
+from onnxpuma.errors import RemoteError
+from onnxpuma.transport.chained import CHAIN_BYTES, LONG, ChainedLink, Passed, WrappedLink, message_digest
 from onnxpuma.transport.link import Buffer, Tag, as_bytes
 from onnxpuma.transport.memory import memory_links
 
@@ -69,3 +70,19 @@ def test_long_messages_keep_their_place_among_short_ones() -> None:
     for buffer in order:
         passed.take(TAG, [buffer])
     assert passed.digests == [digest(TAG, [buffer]) for buffer in order]
+
+
+def test_a_message_whose_sending_failed_may_have_left_and_is_kept() -> None:
+    """So a receiver never has more messages than the record of their sender."""
+
+    class Failing(WrappedLink):
+        def send(self, peer: int, tag: Tag, buffers: Sequence[Buffer]) -> None:
+            super().send(peer, tag, buffers)
+            raise RemoteError("another party ended the session")
+
+    links = memory_links(timeout=5.0)
+    sender, receiver = ChainedLink(Failing(links[0])), ChainedLink(links[1])
+    with pytest.raises(RemoteError):
+        sender.send(1, TAG, WORDS)
+    receiver.receive(0, TAG)
+    assert sender.sent[1].digests == receiver.received[0].digests
