@@ -5,8 +5,7 @@ one-hot row mod 2^32, and one key alone is independent of the index. Exactly two
 of a replicated table, so three independent key pairs look one id up in all three components: a few hundred
 bytes, where a one-hot row would take four bytes for each row of the table.
 
-The tree stops early: a leaf seed has 128 bits, which are four outputs. The PRG is AES-128 with a fixed key in
-Matyas-Meyer-Oseas form, as usual for this construction.
+The tree (seed_tree.py) stops early: a leaf seed has 128 bits, which are four outputs.
 """
 
 from __future__ import annotations
@@ -14,12 +13,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.ciphers.modes import ECB
 
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.format import Format
@@ -27,9 +23,8 @@ from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.forms.streamed import Streamed
 from onnxpuma.mpc.forms.weights import Weights
 from onnxpuma.mpc.party import Party
+from onnxpuma.mpc.protocols.seed_tree import HALF, LEAF, LEFT, ONE, RIGHT, SEED, child, descend, expanded
 from onnxpuma.mpc.ring.arrays import (
-    constants,
-    contiguous,
     empty,
     filled,
     indices,
@@ -37,19 +32,15 @@ from onnxpuma.mpc.ring.arrays import (
     joined,
     ones,
     read,
+    stacked,
     zeros,
 )
-from onnxpuma.mpc.ring.words import Words, from_integers, resized, word, word_type
+from onnxpuma.mpc.ring.words import Words, from_integers, resized, word
 
 ONE_HOT = Format(32, 0)  # of the rows that keys expand to; a table's entries are below 2^30 units, and so fit
 BITS = ONE_HOT.bits
 _OUTPUTS = 128 // BITS  # of one leaf
-_HALF = 64  # bits of half a seed, which is a block of AES
-_SEED = constants([0xFFFFFFFFFFFFFFFC, 0xFFFFFFFFFFFFFFFF], _HALF)  # two bits of a seed carry corrections
-_ONE = word(1, _HALF)
 _CHUNK = 1 << 17  # outputs that are expanded at a time
-# Public constants: any three different AES keys do.
-_LEFT, _RIGHT, _LEAF = (Cipher(AES(bytes([tag]) * 16), ECB()) for tag in (1, 2, 3))
 
 
 @dataclass(frozen=True)
@@ -64,8 +55,8 @@ class Keys:
     @classmethod
     def read(cls, holder: int, seed: Any, corrections: Any, leaves: Any, rows: int) -> Keys:
         """The keys for a table of `rows` rows that lie in these buffers, without a copy."""
-        roots = read(seed, _HALF).reshape(-1, 2)
-        levels = read(corrections, _HALF).reshape(len(roots), depth_of(rows), 2)
+        roots = read(seed, HALF).reshape(-1, 2)
+        levels = read(corrections, HALF).reshape(len(roots), depth_of(rows), 2)
         return cls(holder, roots, levels, read(leaves, BITS).reshape(len(roots), -1))
 
     @property
@@ -153,53 +144,22 @@ def depth_of(rows: int) -> int:
     return max(0, (-(-rows // _OUTPUTS) - 1).bit_length())
 
 
-def _expand(cipher: Cipher[ECB], seeds: np.ndarray) -> np.ndarray:
-    """AES(s) xor s for (..., 2) halves of seeds."""
-    seeds = contiguous(seeds)
-    out = empty(seeds.size + 2, _HALF)
-    plain, expanding = (memoryview(cast(Any, words.reshape(-1).view(word_type(8)))) for words in (seeds, out))
-    cipher.encryptor().update_into(plain, expanding)
-    expanded = out[: seeds.size].reshape(seeds.shape)
-    expanded ^= seeds
-    return expanded
-
-
-def _child(cipher: Cipher[ECB], seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(seed, control bit); the seed loses that bit."""
-    child = _expand(cipher, seeds)
-    bit = child[..., 0] & _ONE
-    child[..., 0] ^= bit
-    return child, bit
-
-
 def _leaf_words(seeds: np.ndarray) -> Words:
     """Four words mod 2^32 of each seed: (..., 4)."""
-    return _expand(_LEAF, seeds).view(ONE_HOT.word)
+    return expanded(LEAF, seeds).view(ONE_HOT.word)
 
 
 def generate(ids: np.ndarray, rows: int) -> tuple[Keys, Keys]:
     """The two holders' keys for ids, (n,), in [0, rows). The client, who knows the ids, calls it."""
     ids = integers(ids).reshape(-1)
     n, depth = len(ids), depth_of(rows)
-    roots = [read(secrets.token_bytes(16 * n), _HALF).reshape(n, 2) & _SEED for _ in range(2)]
-    seeds, bits = list(roots), [zeros(n, _HALF), ones(n, _HALF)]
-    corrections = zeros((n, depth, 2), _HALF)
+    roots = read(secrets.token_bytes(32 * n), HALF).reshape(2, n, 2) & SEED
+    seeds, bits = roots, stacked([zeros(n, HALF), ones(n, HALF)])
+    corrections = zeros((n, depth, 2), HALF)
     leaf, place = ids // _OUTPUTS, ids % _OUTPUTS
     for level in range(depth):
-        right = from_integers((leaf >> (depth - 1 - level)) & 1, _HALF)
-        on_right = right.astype(bool)
-        grown = [(*_child(_LEFT, s), *_child(_RIGHT, s)) for s in seeds]
-        # both holders must get equal children off the path, and different ones on it
-        lost = [np.where(on_right[:, None], left, other) & _SEED for left, _, other, _ in grown]
-        left_fix = grown[0][1] ^ grown[1][1] ^ right ^ _ONE
-        right_fix = grown[0][3] ^ grown[1][3] ^ right
-        corrections[:, level] = lost[0] ^ lost[1]
-        corrections[:, level, 0] |= left_fix | (right_fix << _ONE)
-        for holder, (left, left_bit, other, right_bit) in enumerate(grown):
-            fix = np.where(on_right[:, None], other, left) ^ (corrections[:, level] & -bits[holder][:, None])
-            fix_bit = np.where(on_right, right_fix, left_fix) & bits[holder]
-            seeds[holder] = fix & _SEED
-            bits[holder] = np.where(on_right, right_bit, left_bit) ^ fix_bit
+        right = from_integers((leaf >> (depth - 1 - level)) & 1, HALF)
+        corrections[:, level], seeds, bits = descend(seeds, bits, right)
     one_hot = resized(indices(_OUTPUTS)[None, :] == place[:, None], BITS)
     leaves = one_hot - _leaf_words(seeds[0]) + _leaf_words(seeds[1])
     leaves = np.where(bits[1][:, None] == 1, -leaves, leaves)
@@ -221,17 +181,17 @@ def evaluate(keys: Keys, rows: int) -> Words:
 def _evaluate(holder: int, seeds: np.ndarray, corrections: np.ndarray, leaves: Words, rows: int) -> Words:
     n, depth = corrections.shape[:2]
     blocks = -(-rows // _OUTPUTS)
-    seeds, bits = seeds.reshape(n, 1, 2), filled((n, 1), holder, _HALF)
+    seeds, bits = seeds.reshape(n, 1, 2), filled((n, 1), holder, HALF)
     for level in range(depth):
-        grown = empty((n, seeds.shape[1], 2, 2), _HALF)
-        grown_bits = empty((n, seeds.shape[1], 2), _HALF)
+        grown = empty((n, seeds.shape[1], 2, 2), HALF)
+        grown_bits = empty((n, seeds.shape[1], 2), HALF)
         on = -bits
-        for side, cipher in enumerate((_LEFT, _RIGHT)):
-            child, bit = _child(cipher, seeds)
+        for side, prg in enumerate((LEFT, RIGHT)):
+            below, bit = child(prg, seeds)
             for half in range(2):
                 fix = corrections[:, level, half][:, None] & on
-                np.bitwise_and(child[..., half] ^ fix, _SEED[half], out=grown[:, :, side, half])
-            fix_bit = (corrections[:, level, 0] >> word(side, _HALF))[:, None] & _ONE & bits
+                np.bitwise_and(below[..., half] ^ fix, SEED[half], out=grown[:, :, side, half])
+            fix_bit = (corrections[:, level, 0] >> word(side, HALF))[:, None] & ONE & bits
             np.bitwise_xor(bit, fix_bit, out=grown_bits[:, :, side])
         needed = -(-blocks // (1 << (depth - 1 - level)))
         seeds = grown.reshape(n, -1, 2)[:, :needed]

@@ -122,6 +122,26 @@ def deal_long_cost(rows: int, widths: Sequence[int], together: int = TOGETHER) -
     return Cost(1, total)
 
 
+def tell_long(party: Party, pivot: int, words: Long | None, rows: int, widths: Sequence[int]) -> Coming:
+    """Send the pivot's long words, (rows, columns), to both twins, each column mod 2^widths[c] or a larger
+    ring. `words` is None at the twins; the result has no meaning at the pivot. The caller has masked them.
+    """
+    found = list[list[Maybe]]()
+    for columns, width in runs(tuple(widths), TOGETHER):
+        if words is not None:
+            for limb, bits in words[..., columns].limbs(width):
+                for twin in (U, V):
+                    party.send(pivot + twin, limb, bits)
+        else:
+            shape = (rows, len(widths[columns]))
+            found.append([party.expect(pivot, shape, bits) for bits in limb_widths(width)])
+    return Coming(found)
+
+
+def tell_long_cost(rows: int, widths: Sequence[int]) -> Cost:
+    return Cost(1, 2 * deal_long_cost(rows, widths).bits)
+
+
 def pass_on_long(party: Party, y: LongPair) -> LongSplit:
     """LongPair(p) -> LongSplit(p+1), as `pass_on`; k bits, one round that is still open when this returns."""
     p, role, pivot, widths = y.pivot, y.role, (y.pivot + 1) % 3, limb_widths(y.bits)

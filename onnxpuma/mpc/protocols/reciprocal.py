@@ -141,7 +141,7 @@ def reciprocal(
 
     `digits`: `digits_of` the range in which x lies. Relative error about 2^-20, and one unit of the result.
     Conditions: x > 0; the result below `format.largest`.
-    Rounds: 5, by other ways 4 or 6; bits: `inverse_cost`, one element a row.
+    Rounds: 5, by other ways 3 or 6; bits: `inverse_cost`, one element a row.
     """
     return (yield from _inverse(party, x, pivot, "reciprocal", format, digits, gain, way))
 

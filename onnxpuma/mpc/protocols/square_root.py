@@ -42,7 +42,7 @@ def square_root(
 
     `digits`: `digits_of` the range in which x lies; for an x below it the root is less than twice that of its
     end. Relative error below 2^-18, and one unit of the result. Condition: 0 <= x.
-    Rounds: 5, by other ways 4 or 6; bits: `square_root_cost`, one element a row.
+    Rounds: 5, by other ways 3 or 6; bits: `square_root_cost`, one element a row.
     """
     scales = _scales(*digits, x.fraction, format, way)
     seen = split(party, x, pivot, x.format.modulo(ring_of(digits)))
@@ -86,7 +86,7 @@ def wide_square_root(
     """sqrt(x), (n,), in `format`, of x in two readings (`Readings`).
 
     low: of the fine reading's digits. Error: that of `square_root`, and the coarse reading's. Condition:
-    0 <= x < 2^(ring - 2) units of the coarse reading. Rounds: 5, by other ways 4 or 6; bits:
+    0 <= x < 2^(ring - 2) units of the coarse reading. Rounds: 5, by other ways 3 or 6; bits:
     `wide_square_root_cost`.
     """
     scales, every = _both(Readings(fine.fraction, coarse.format), low, format, way)

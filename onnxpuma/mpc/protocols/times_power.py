@@ -35,14 +35,14 @@ class Way(Enum):
 
     # Thresholds are opened under masks, and the ring holds the result's bits: 5 rounds.
     MASKED = "root in a wide ring"
-    # Thresholds are read from tables: 4 rounds, many times the bytes.
-    TABLED = "root by tables"
+    # The pivot deals keys that yield the thresholds' bits: 3 rounds, more bytes.
+    KEYED = "root by keys"
     # The ring just holds the product, and the result is lifted: 6 rounds, the fewest bytes.
     NARROW = "root, then a lift"
 
     @property
-    def tabled(self) -> bool:
-        return self is Way.TABLED
+    def keyed(self) -> bool:
+        return self is Way.KEYED
 
 
 def fastest(network: Network, cost: Callable[[Way], Cost]) -> Way:
@@ -110,7 +110,7 @@ def sum_times_powers(
     Way.MASKED, the first of them the exchange that brings the values; bits: `sum_times_powers_cost`.
     """
     # 1. to the window
-    scaled = yield from to_windows(party, values, every, way.tabled)
+    scaled = yield from to_windows(party, values, every, way.keyed)
     # 2. each function times its power
     pairs = yield from parallel(
         _times_power(party, each, t.high, s) for each, t, s in zip(scaled, every, scales, strict=True)
@@ -133,8 +133,8 @@ def _times_power(party: Party, scaled: Scaled, high: int, s: Scales) -> Protocol
 def sum_times_powers_cost(
     elements: int, every: Sequence[Thresholds], scales: Sequence[Scales], way: Way
 ) -> Cost:
-    both = every[-1].cleared > 0 and way.tabled
-    total, each = window_cost(elements, every, way.tabled), Cost()
+    both = every[-1].cleared > 0 and way.keyed
+    total, each = window_cost(elements, every, way.keyed), Cost()
     for index, (t, s) in enumerate(zip(every, scales, strict=True)):
         count = 2 if both and index == 0 else 1
         each |= window_of_cost(elements, t.high) | pass_on_long_cost(elements, s.bits) * count

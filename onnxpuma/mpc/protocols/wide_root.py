@@ -77,7 +77,7 @@ def wide_rsqrt(
     """gain / sqrt(x), (n,), in `format`, of x in two readings (`Readings`).
 
     low: of the fine reading's digits, as in `rsqrt`. Error: that of `rsqrt`, and the coarse reading's.
-    Condition: 0 < x < 2^(ring - 2) units of the coarse reading. Rounds: 5, by other ways 4 or 6; bits:
+    Condition: 0 < x < 2^(ring - 2) units of the coarse reading. Rounds: 5, by other ways 3 or 6; bits:
     `wide_rsqrt_cost`.
     """
     scales, every = _scales(Readings(fine.fraction, coarse.format), low, format, gain, way)

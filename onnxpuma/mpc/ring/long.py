@@ -89,12 +89,6 @@ class Long:
         mask = np.uint64(0) - places.astype(np.uint64, copy=False)
         return Long(self.low & mask, self.high & mask)
 
-    def picked(self, place: Words, width: int) -> Long:
-        """Of `width` neighbours each the one at its place: of (n, m width) at places (n, m)."""
-        index, shape = place.astype(np.intp)[:, :, None], (*place.shape, width)
-        low, high = (np.take_along_axis(s.reshape(shape), index, 2)[:, :, 0] for s in (self.low, self.high))
-        return Long(low, high)
-
     def total(self) -> Long:
         """The sum along the last axis."""
         low = (self.low & _LOW_HALF).sum(axis=-1, dtype=np.uint64)

@@ -26,12 +26,12 @@ def of_units(low: int, high: int, count: int) -> np.ndarray:
     return np.concatenate([powers, np.floor(2.0 ** RNG.uniform(low, high, count))]).astype(np.int64)
 
 
-def scaled(units: np.ndarray, t: Thresholds, tabled: bool = False) -> Run:
+def scaled(units: np.ndarray, t: Thresholds, keyed: bool = False) -> Run:
     def program(party: Party, x: Replicated) -> Protocol[Any]:
-        return (yield from to_window(party, see(party, x, 2), t, tabled))
+        return (yield from to_window(party, see(party, x, 2), t, keyed))
 
     run = simulate(program, shared_words(from_integers(units, t.bits), t.bits))
-    assert run.cost == window_cost(len(units), [t], tabled)
+    assert run.cost == window_cost(len(units), [t], keyed)
     return run
 
 
@@ -61,11 +61,11 @@ def numbers(pairs: list[LongPair]) -> np.ndarray:
 @pytest.mark.parametrize(
     ("k", "low", "high"), [(62, 1, 30), (62, 9, 12), (34, 1, 16), (16, 1, 7), (32, 10, 15)]
 )
-@pytest.mark.parametrize("tabled", [False, True])
-def test_values_in_the_window(k: int, low: int, high: int, power: Power, tabled: bool) -> None:
+@pytest.mark.parametrize("keyed", [False, True])
+def test_values_in_the_window(k: int, low: int, high: int, power: Power, keyed: bool) -> None:
     """v = x 4^(high - d) lies in [4^(high-1), 2 * 4^high), and the power uses the same d."""
     units = of_units(2 * low - 2, 2 * high, 200)
-    results = scaled(units, Thresholds(low, high, k, power, 100), tabled).results
+    results = scaled(units, Thresholds(low, high, k, power, 100), keyed).results
     value, found = values_of(results), powers_of(results)
     assert (value >= 4.0 ** (high - 1)).all()
     assert (value < 2 * 4.0**high).all()
@@ -98,8 +98,8 @@ def test_a_value_beyond_the_range_is_not_scaled() -> None:
     assert list(values_of(results)) == list(units)
 
 
-@pytest.mark.parametrize("tabled", [False, True])
-def test_one_of_two_powers_is_cleared(tabled: bool) -> None:
+@pytest.mark.parametrize("keyed", [False, True])
+def test_one_of_two_powers_is_cleared(keyed: bool) -> None:
     """A second value's lowest bit clears its own power, and a clear one the first value's."""
     first = Thresholds(1, 4, 16, Power.INVERSE_ROOT, 70)
     second = Thresholds(3, 5, 16, Power.INVERSE_ROOT, 90, 90)
@@ -107,12 +107,12 @@ def test_one_of_two_powers_is_cleared(tabled: bool) -> None:
     units = np.resize(units, len(other))
 
     def program(party: Party, *values: Replicated) -> Protocol[Any]:
-        return (yield from to_windows(party, [see(party, x, 1) for x in values], [first, second], tabled))
+        return (yield from to_windows(party, [see(party, x, 1) for x in values], [first, second], keyed))
 
     run = simulate(program, *(shared_words(from_integers(u, 16), 16) for u in (units, other)))
-    assert run.cost == window_cost(len(units), [first, second], tabled)
+    assert run.cost == window_cost(len(units), [first, second], keyed)
     near, far = (powers_of([r[i] for r in run.results]) for i in range(2))
-    if tabled:
+    if keyed:
         near = near * numbers([r[0].small for r in run.results])
     assert np.array_equal(near == 0, far != 0)
     assert (far[other < 4**3] == 0).all()
