@@ -7,13 +7,12 @@ from functools import lru_cache
 
 from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.protocols.truncate import resolve_cost
-from onnxpuma.mpc.protocols.widen import lift_pair_cost
 from onnxpuma.ops.attention_left import scores_a_row
 from onnxpuma.ops.attention_positions import cap_of, shapes_of
 from onnxpuma.ops.attention_scale import score_format, spread_read
 from onnxpuma.ops.factors import factor_bits
 from onnxpuma.ops.lengths import head_length
-from onnxpuma.ops.numerators import fastest_reading
+from onnxpuma.ops.numerators import fastest_reading, powers_cost
 from onnxpuma.ops.registry import Call
 from onnxpuma.ops.score_reading import Reading, histograms
 
@@ -46,11 +45,11 @@ def numerator_bits(call: Call, shown: bool) -> int:
     least = how.numerator + call.reals.fraction + 2 + math.ceil(math.log2(most))
     if least >= full:
         return full
-    elements, width = int(scores_a_row(call).sum()), how.numerator + 1
+    elements = int(scores_a_row(call).sum())
 
     def bits(ring: int) -> int:
         shift = how.numerator - how.more
-        lifted = lift_pair_cost(elements, width, ring).bits
-        return lifted + resolve_cost(s.context, shift, ring, Sum3, full).bits
+        made = powers_cost(elements, ring, how).bits
+        return made + resolve_cost(s.context, shift, ring, Sum3, full).bits
 
     return least if bits(least) < bits(full) else full

@@ -16,9 +16,15 @@ from onnxpuma.mpc.cost import Cost, Network
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated, Shares, joined, see
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.protocols.convert import split, split_cost
+from onnxpuma.mpc.protocols.convert import replicate_pair, replicate_pair_cost, split, split_cost
 from onnxpuma.mpc.protocols.exp_softmax import FRACTION as EXP_FRACTION
-from onnxpuma.mpc.protocols.exp_softmax import POWER, exp_window, exp_window_cost
+from onnxpuma.mpc.protocols.exp_softmax import (
+    POWER,
+    exp_window,
+    exp_window_cost,
+    exp_window_long,
+    exp_window_long_cost,
+)
 from onnxpuma.mpc.protocols.histogram import row_peak, row_peak_cost
 from onnxpuma.mpc.protocols.maximum import (
     row_maximum,
@@ -42,7 +48,8 @@ def numerators(
 
     Each row's maximum lies less than `how.above` above m and less than `how.below` below it. A score that is
     further below m than the window reaches may count as zero. Error: below 2^-17, in a fine window 2^-20 of
-    the result and 2^-24. Rounds: those of the maximum and 4, or 5 for a wide spread; bits: `numerators_cost`.
+    the result and 2^-24. Rounds: those of the maximum and 4, or 5 for a wide spread; one less if
+    `how.wide`. Bits: `numerators_cost`.
     """
     fine, read = split(party, x, pivot, Format(how.bits, FINE)), how.shifted_bits
     row = np.repeat(np.arange(len(lengths)), lengths)
@@ -55,19 +62,34 @@ def numerators(
         tops = yield from row_peak(party, fine, lengths, how.peak, read)
         top = see(party, tops[row], pivot)
     below = fine.modulo(read) - top
-    y = yield from exp_window(party, below.plus_numbers(how.offset), how.window)
-    return (yield from lift_pair(party, y.lowered(EXP_FRACTION - how.numerator), bits, least=-1)), tops
+    below, shift = below.plus_numbers(how.offset), EXP_FRACTION - how.numerator
+    if how.wide:
+        long = yield from exp_window_long(party, below, how.window, bits + shift)
+        found = replicate_pair(party, long.lowered(shift, Format(bits, how.numerator)))
+        yield
+        return found, tops
+    y = yield from exp_window(party, below, how.window)
+    return (yield from lift_pair(party, y.lowered(shift), bits, least=-1)), tops
+
+
+def powers_cost(elements: int, ring: int, how: Reading) -> Cost:
+    """From a score less m to its numerator mod 2^ring. The first message leaves with the one before."""
+    shift = EXP_FRACTION - how.numerator
+    if how.wide:
+        exp = exp_window_long_cost(elements, how.digit_bits, how.window, ring + shift).merged()
+        return exp + replicate_pair_cost(elements, ring)
+    exp = exp_window_cost(elements, how.digit_bits, how.window).merged()
+    return exp + lift_pair_cost(elements, POWER.bits - shift, ring)
 
 
 def numerators_cost(elements: int, lengths: np.ndarray, form: type, ring: int, how: Reading) -> Cost:
-    read, width = split_cost(elements, how.bits, form), POWER.bits - EXP_FRACTION + how.numerator
+    read = split_cost(elements, how.bits, form)
     if how.peak is None:
         largest = row_maximum_by_fours_cost if how.fours else row_maximum_cost
         highest = largest(elements, lengths, how.coarse_bits)
     else:
         highest = row_peak_cost(lengths, how.peak, how.shifted_bits)
-    exp = exp_window_cost(elements, how.digit_bits, how.window).merged()
-    return Cost(0, read.bits) + highest + exp + lift_pair_cost(elements, width, ring)
+    return Cost(0, read.bits) + highest + powers_cost(elements, ring, how)
 
 
 def all_numerators(
@@ -110,7 +132,8 @@ def fastest_reading(
     form: type,
     ring: int,
 ) -> Reading:
-    """A tournament, or the cheapest of the histograms, whichever takes the least time on this network."""
+    """A tournament, or the cheapest of the histograms, whichever takes the least time on this network; then
+    the ring of its powers."""
     fours = replace(tournament, fours=True)
     ways = {
         "tournament": (tournament, all_numerators_cost(lengths, form, ring, tournament)),
@@ -119,7 +142,10 @@ def fastest_reading(
     if others:
         costs = [(how, all_numerators_cost(lengths, form, ring, how)) for how in others]
         ways["histogram"] = min(costs, key=lambda way: (way[1].rounds, way[1].bits))
-    return ways[network.fastest({name: cost for name, (_, cost) in ways.items()})][0]
+    found = ways[network.fastest({name: cost for name, (_, cost) in ways.items()})][0]
+    rings = {"powers, then a lift": found, "powers in a wide ring": replace(found, wide=True)}
+    costs_of = {name: all_numerators_cost(lengths, form, ring, how) for name, how in rings.items()}
+    return rings[network.fastest(costs_of)]
 
 
 def row_reciprocals(

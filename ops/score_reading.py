@@ -32,6 +32,8 @@ class Reading:
     window: Window = NARROW
     # The tournament is played by fours.
     fours: bool = False
+    # Powers are dealt in a ring so wide that numerators need no lift.
+    wide: bool = False
 
     @property
     def above(self) -> float:

@@ -13,11 +13,19 @@ import numpy as np
 
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms import Pair, Split
+from onnxpuma.mpc.forms import Bit, Pair, Split
 from onnxpuma.mpc.party import PIVOT, Party, Protocol
-from onnxpuma.mpc.protocols.gate import gate_dealt, gate_dealt_cost
+from onnxpuma.mpc.protocols.gate import (
+    gate_dealt,
+    gate_dealt_cost,
+    gate_dealt_long,
+    gate_dealt_long_cost,
+)
 from onnxpuma.mpc.protocols.inside import inside, inside_cost
+from onnxpuma.mpc.protocols.long_words import LongPair
 from onnxpuma.mpc.protocols.powers import power
+from onnxpuma.mpc.ring.arrays import flat
+from onnxpuma.mpc.ring.long import Long
 from onnxpuma.mpc.ring.words import Words, reduced, resized, word_type
 
 FRACTION = 60  # fraction bits of the result
@@ -64,22 +72,43 @@ def exp_window(party: Party, x: Split, window: Window = NARROW, width: int = POW
     deals; with fewer the result loses its high bits (for tests of privacy).
     Rounds: those of `inside`, whose first message the pivot knows at once, and 1; bits: `exp_window_cost`.
     """
-    p, unit, point = x.pivot, window.unit, x.fraction
+    bit, digit, powers = yield from _powers(party, x, window)
+    dealt = powers if x.role == PIVOT else None
+    halves = yield from gate_dealt(party, bit, dealt, window.cases, width)
+    if x.role == PIVOT:
+        return Pair(PIVOT, x.pivot, halves[0], POWER.modulo(width))
+    words = _picked(halves, digit) * resized(powers[0], width)
+    return Pair(x.role, x.pivot, words, POWER.modulo(width))
+
+
+def exp_window_long(party: Party, x: Split, window: Window, bits: int) -> Protocol[LongPair]:
+    """`exp_window` mod 2^bits, LONGEST at most. Shifted to fewer fraction bits, the result is right in a ring
+    as wide as what is left, and needs no lift. Bits: `exp_window_long_cost`.
+    """
+    bit, digit, powers = yield from _powers(party, x, window)
+    dealt = powers if x.role == PIVOT else None
+    halves = yield from gate_dealt_long(party, bit, dealt, window.cases, bits)
+    words = None
+    if x.role != PIVOT:
+        digit = flat(digit)
+        which = (_picked([half.low for half in halves], digit), _picked([h.high for h in halves], digit))
+        words = Long(*which) * Long.of_words(flat(powers[0]))
+    return LongPair(x.role, x.pivot, words, x.shape, bits)
+
+
+def _powers(party: Party, x: Split, window: Window) -> Protocol[tuple[Bit, Words, list[Words]]]:
+    """Whether a power is not zero, the digit mod `cases`, and powers: those that the pivot deals, one for
+    each b mod `cases`; at a twin the one by which it multiplies that of its b.
+    """
+    unit, point = window.unit, x.fraction
     shift, last = point + unit, window.cases - 1
     bit = yield from inside(party, x, shift, window.cases)
     words, kind = reduced(x.words, x.bits), word_type(x.bits).type
     low, digit = words & kind((1 << shift) - 1), (words >> kind(shift)) & kind(last)
-    dealt: list[Words] | None = None
-    if party.role(p) == PIVOT:
-        # 1. for each b mod `cases` the power for a + b
-        every = [power(low, shift, point, -(t << unit), window.dealt) for t in range(window.cases)]
-        dealt = [_picked(every, kind(last) & (kind(0) - digit - kind(b))) for b in range(window.cases)]
-    halves = yield from gate_dealt(party, bit, dealt, window.cases, width)
-    if party.role(p) == PIVOT:
-        return Pair(PIVOT, p, halves[0], POWER.modulo(width))
-    # 2. each twin picks the case of its b, and multiplies by its power
-    factor = power(low, shift, point, -window.top, FRACTION - window.dealt)
-    return Pair(x.role, p, _picked(halves, digit) * resized(factor, width), POWER.modulo(width))
+    if x.role != PIVOT:
+        return bit, digit, [power(low, shift, point, -window.top, FRACTION - window.dealt)]
+    every = [power(low, shift, point, -(t << unit), window.dealt) for t in range(window.cases)]
+    return bit, digit, [_picked(every, kind(last) & (kind(0) - digit - kind(b))) for b in range(window.cases)]
 
 
 def _picked(choices: list[Words], which: Words) -> Words:
@@ -94,3 +123,8 @@ def exp_window_cost(elements: int, bits: int, window: Window = NARROW) -> Cost:
     """bits: of the digits above the window (`Window.digit_bits`)."""
     gated = gate_dealt_cost(elements, window.cases, POWER.bits)
     return inside_cost(elements, bits, window.cases) + gated
+
+
+def exp_window_long_cost(elements: int, digits: int, window: Window, bits: int) -> Cost:
+    """digits: bits of the digits above the window; bits: of the ring."""
+    return inside_cost(elements, digits, window.cases) + gate_dealt_long_cost(elements, window.cases, bits)

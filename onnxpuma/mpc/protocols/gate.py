@@ -14,8 +14,10 @@ from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Bit, Pair, Split
 from onnxpuma.mpc.party import PIVOT, Later, Party, Protocol, U, V, lazily, taken
 from onnxpuma.mpc.protocols.convert import deal, deal_cost
-from onnxpuma.mpc.ring.arrays import as_plane, joined, nothing, unpacked
-from onnxpuma.mpc.ring.words import Words, resized, word_type
+from onnxpuma.mpc.protocols.long_words import deal_long, deal_long_cost
+from onnxpuma.mpc.ring.arrays import as_plane, flat, joined, nothing, stacked, unpacked
+from onnxpuma.mpc.ring.long import Long
+from onnxpuma.mpc.ring.words import WIDEST, Words, resized, word_type
 
 
 def gate(party: Party, q: Bit, x: Split) -> Protocol[Pair]:
@@ -99,6 +101,31 @@ def gate_dealt(
     d = resized(arriving.take(), bits)
     flip = word_type(bits).type(1) - (d + d)
     return [d * taken(whole) + flip * taken(gated) for whole, gated in late]
+
+
+def gate_dealt_long(
+    party: Party, q: Bit, words: Sequence[Words] | None, count: int, bits: int
+) -> Protocol[list[Long]]:
+    """`gate_dealt` mod 2^bits for up to LONGEST bits: (n,) each. The pivot's result has no meaning."""
+    p, role, n = q.pivot, party.role(q.pivot), q.size
+    widths = [bits] * (2 * count)
+    if role == PIVOT:
+        assert words is not None
+        rho = resized(chosen(party, q).reshape(-1), WIDEST)
+        every = [resized(flat(each), WIDEST) for each in words]
+        dealt = stacked([*every, *(rho * each for each in every)], axis=1)
+        deal_long(party, p, Long.of_words(dealt), n, widths)
+        yield
+        return []
+    arriving = opened(party, q)
+    late = deal_long(party, p, None, n, widths)
+    yield
+    d, found = arriving.take().reshape(-1), late.take()
+    return [found[:, i].kept(d) + found[:, count + i].opposed(d) for i in range(count)]
+
+
+def gate_dealt_long_cost(elements: int, count: int, bits: int) -> Cost:
+    return deal_long_cost(elements, [bits] * (2 * count)) | Cost(1, 2 * packed(elements, 1))
 
 
 def gate_dealt_cost(elements: int, count: int, bits: int) -> Cost:

@@ -260,6 +260,10 @@ def window_exp(k: int, unit: int, cases: int, width: int, party: Party, *w: Word
     return (yield from exp_softmax.exp_window(party, as_split(party, w, k), window, width))
 
 
+def wide_powers(k: int, window: exp_softmax.Window, bits: int, party: Party, *w: Words) -> Protocol[Any]:
+    return (yield from exp_softmax.exp_window_long(party, as_split(party, w, k), window, bits))
+
+
 def near_the_largest(
     k: int, how: Histogram, length: int, bits: int, party: Party, *w: Words
 ) -> Protocol[Any]:
@@ -488,6 +492,11 @@ FULL_WIDTH = [
     Case("inside, by three digits", partial(inside_of, 14, 4, 4), split_words(14)),
     Case("exponential", partial(window_exp, 6, 3, 2, 61), split_words(6)),
     Case("exponential of four cases", partial(window_exp, 5, 2, 4, 61), split_words(5)),
+    Case(
+        "exponential in a wide ring",
+        partial(wide_powers, 6, exp_softmax.Window(3, 2, 10), 90),
+        split_words(6),
+    ),
     Case("fine series", fine_series, split_words(26)),
     Case("long words passed on", partial(long_passed, 90), pair_words(64)),
     Case("series times a long word", partial(series_by, 1, 90), split_words(26) + split_words(64)),

@@ -12,7 +12,16 @@ from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Split, see
 from onnxpuma.mpc.party import PIVOT, Party, Protocol
 from onnxpuma.mpc.prf import PartyKeys
-from onnxpuma.mpc.protocols.exp_softmax import NARROW, WIDE, Window, exp_window, exp_window_cost
+from onnxpuma.mpc.protocols.exp_softmax import (
+    FRACTION,
+    NARROW,
+    WIDE,
+    Window,
+    exp_window,
+    exp_window_cost,
+    exp_window_long,
+    exp_window_long_cost,
+)
 from onnxpuma.mpc.protocols.exponential import HIGHEST, LOWEST, exponential, exponential_cost
 from onnxpuma.mpc.protocols.inside import digits_of, inside, inside_cost
 from onnxpuma.mpc.protocols.logarithm import logarithm
@@ -68,6 +77,27 @@ def test_the_window_and_what_is_far_below_it(window: Window, digits: int) -> Non
     check(words, got, window, 2.0**-18)
     near = (words > top - reach) & (words < top)
     assert abs((got - np.exp(words * 2.0**-POINT - window.top))[near].mean()) < 2.0**-20
+
+
+@pytest.mark.parametrize(
+    ("window", "numerator", "bits"), [(NARROW, 22, 64), (WIDE, 26, 46), (NARROW, 22, 30)]
+)
+def test_powers_in_a_ring_that_needs_no_lift(window: Window, numerator: int, bits: int) -> None:
+    """As in the narrow ring, and right in a ring as wide as what the shift leaves."""
+    digits, shift = 6, FRACTION - numerator
+    edges = np.array([(window.top << POINT) - 1, 0, -1, lowest(window, digits)])
+    words = np.concatenate([edges, RNG.integers(-window.reach << POINT, window.top << POINT, 5000)])
+    read = bits_of(window, digits)
+
+    def program(party: Party, x: Any) -> Protocol[Any]:
+        y = yield from exp_window_long(party, see(party, x, 1), window, bits + shift)
+        return y.lowered(shift, Format(bits, numerator))
+
+    run = simulate(program, shared_words(from_integers(words, read), read, POINT))
+    got = run.value()
+    assert np.abs(got).max() <= 1
+    check(words, np.where(np.abs(got) <= 2.0**-numerator, 0, got), window, 2.0**-18 + 2.0**-numerator)
+    assert run.cost == exp_window_long_cost(len(words), digits, window, bits + shift)
 
 
 def test_the_fine_window_keeps_the_digits_of_small_powers() -> None:
