@@ -44,7 +44,8 @@ RANDOM = np.random.default_rng(0)
 def planned(blueprint: Blueprint, past: int, recall: Recall | None = None, drafts: int = 0) -> Plan:
     """The plan for the token after `past` others, whose cache the servers hold, and for guesses behind it."""
     total = past + 1 + drafts
-    known = {
+    known = {name: spec.default for name, spec in blueprint.inputs.items() if spec.default is not None}
+    known |= {
         "input_ids": np.zeros((1, 1 + drafts), np.int64),
         "attention_mask": np.ones((1, total), np.int64),
         "position_ids": np.arange(past, total)[None],
