@@ -15,7 +15,7 @@ import numpy as np
 
 from onnxpuma.mpc.cost import FREE, Cost, Network
 from onnxpuma.mpc.format import RESTING
-from onnxpuma.mpc.forms import Replicated, joined, see, stacked, zeros
+from onnxpuma.mpc.forms import Replicated, see, zeros
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.compare import (
     SHORT_BITS,
@@ -30,19 +30,15 @@ from onnxpuma.mpc.protocols.exp_softmax import FRACTION as EXP_FRACTION
 from onnxpuma.mpc.protocols.exp_softmax import POWER, WIDE, exp_window, exp_window_cost
 from onnxpuma.mpc.protocols.gate import gate, gate_cost
 from onnxpuma.mpc.protocols.gumbel import LEAST, MOST, gumbel
-from onnxpuma.mpc.protocols.maximum import (
-    row_maximum,
-    row_maximum_by_fours,
-    row_maximum_by_fours_cost,
-    row_maximum_cost,
-)
-from onnxpuma.mpc.protocols.pivots import blocks, each_led, over_parts, spread, spread_all
+from onnxpuma.mpc.protocols.pivots import over_parts, spread, spread_all
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost
+from onnxpuma.ops.row_tops import by_fours, tops, tops_cost
 
 FRACTION = 12  # fraction bits of a score
 _UNITS = 5  # the logarithm of the window
 _WIDTH = _UNITS + FRACTION  # bits of a score in it
+WINDOW = ((1 << _WIDTH) - 1) * 2.0**-FRACTION  # the largest score in it
 _LAST = 2  # a threshold of top-k or top-p is a multiple of 2^-10
 _LIFTED = math.ceil(1 - LEAST)  # added to a score that passes, so that with its noise it is above zero
 BITS = FRACTION + 1 + math.ceil(math.log2(2**_UNITS + MOST + _LIFTED))
@@ -65,6 +61,11 @@ class Filters:
         return bool(self.top_k) or self.top_p < 1 or self.min_p > 0
 
     @property
+    def alone(self) -> bool:
+        """Whether min-p alone rules anything out."""
+        return self.min_p > 0 and not self.top_k and self.top_p == 1
+
+    @property
     def floor(self) -> int:
         """The threshold of min-p, in units of the window."""
         if not self.min_p:
@@ -72,7 +73,7 @@ class Filters:
         return max(0, (1 << _WIDTH) - 1 + round(math.log(self.min_p) * 2.0**FRACTION))
 
 
-def _weight_bits(length: int) -> int:
+def weight_bits(length: int) -> int:
     """Bits of a sum of probabilities."""
     return _WEIGHT + length.bit_length() + 2
 
@@ -81,46 +82,11 @@ def _count_bits(length: int) -> int:
     return length.bit_length() + 2
 
 
-# ---- the largest of each row --------------------------------------------------------------------------
-
-
-def _tops(party: Party, x: Replicated, fours: bool) -> Protocol[Replicated]:
-    largest = row_maximum_by_fours if fours else row_maximum
-    pieces = blocks(*x.shape)
-
-    def each(piece: tuple[slice, slice], pivot: int) -> Protocol[Replicated]:
-        part = x[piece]
-        lengths = np.full(part.shape[0], part.shape[1])
-        found = yield from largest(party, see(party, part.flat(), pivot), lengths)
-        return (yield from settle(party, found))
-
-    found = yield from each_led(party, pieces, each)
-    if len(pieces) == 1:
-        return found[0]
-    if x.shape[0] >= 3:
-        return joined(found)
-    last = stacked(found, axis=1)
-    seen = see(party, last.flat(), party.next_pivot())
-    top = yield from largest(party, seen, np.full(x.shape[0], len(pieces)))
-    return (yield from settle(party, top))
-
-
-def _tops_cost(rows: int, length: int, bits: int, fours: bool) -> Cost:
-    largest = row_maximum_by_fours_cost if fours else row_maximum_cost
-    total, pieces = FREE, blocks(rows, length)
-    for r, c in pieces:
-        n, m = r.stop - r.start, c.stop - c.start
-        total |= largest(n * m, np.full(n, m), bits)
-    if len(pieces) > 1 and rows < 3:
-        total = total + largest(rows * len(pieces), np.full(rows, len(pieces)), bits)
-    return total
-
-
 # ---- the window, and the probabilities in it ----------------------------------------------------------
 
 
-def _windowed(party: Party, apart: Replicated) -> Protocol[Replicated]:
-    """max(x, 0), mod 2^BITS, of x below 2^_WIDTH units."""
+def windowed(party: Party, apart: Replicated) -> Protocol[Replicated]:
+    """max(x, 0), mod 2^BITS, of x up to WINDOW in BITS or more."""
 
     def each(part: Replicated, pivot: int) -> Protocol[Replicated]:
         seen = see(party, part, pivot)
@@ -131,7 +97,7 @@ def _windowed(party: Party, apart: Replicated) -> Protocol[Replicated]:
     return (yield from spread(party, apart, each))
 
 
-def _windowed_cost(elements: int, bits: int) -> Cost:
+def windowed_cost(elements: int, bits: int) -> Cost:
     def each(n: int) -> Cost:
         return wide_negative_cost(n, bits) + gate_cost(n, BITS) + replicate_pair_cost(n, BITS)
 
@@ -141,7 +107,7 @@ def _windowed_cost(elements: int, bits: int) -> Cost:
 _READ = FRACTION + WIDE.unit + WIDE.digit_bits(2.0**_UNITS)  # bits of an argument of exp
 
 
-def _weights(party: Party, y: Replicated, bits: int) -> Protocol[Replicated]:
+def weights_of(party: Party, y: Replicated, bits: int) -> Protocol[Replicated]:
     """e^(y - 32), _WEIGHT fraction bits mod 2^bits."""
 
     def each(part: Replicated, pivot: int) -> Protocol[Replicated]:
@@ -152,7 +118,7 @@ def _weights(party: Party, y: Replicated, bits: int) -> Protocol[Replicated]:
     return (yield from spread(party, y, each))
 
 
-def _weights_cost(elements: int, bits: int) -> Cost:
+def weights_of_cost(elements: int, bits: int) -> Cost:
     def each(n: int) -> Cost:
         found = exp_window_cost(n, WIDE.digit_bits(2.0**_UNITS), WIDE)
         return found + lift_pair_cost(n, POWER.bits - EXP_FRACTION + _WEIGHT, bits)
@@ -160,7 +126,7 @@ def _weights_cost(elements: int, bits: int) -> Cost:
     return over_parts(elements, each)
 
 
-def _passed(party: Party, apart: Replicated, x: Replicated) -> Protocol[Replicated]:
+def passed(party: Party, apart: Replicated, x: Replicated) -> Protocol[Replicated]:
     """x where `apart` is zero or more, else zero; in x's format."""
 
     def each(parts: Sequence[Replicated], pivot: int) -> Protocol[list[Replicated]]:
@@ -173,7 +139,7 @@ def _passed(party: Party, apart: Replicated, x: Replicated) -> Protocol[Replicat
     return found
 
 
-def _passed_cost(elements: int, read: int, bits: int) -> Cost:
+def passed_cost(elements: int, read: int, bits: int) -> Cost:
     def each(n: int) -> Cost:
         found = signs_cost(n, read, deep=read > SHORT_BITS)
         return found + gate_cost(n, bits) + replicate_pair_cost(n, bits)
@@ -191,7 +157,7 @@ def _less(y: Replicated, threshold: Replicated) -> Replicated:
 
 
 def _fastest_steps(rows: int, length: int, weighed: bool, network: Network) -> tuple[int, ...]:
-    bits = _weight_bits(length) if weighed else _count_bits(length)
+    bits = weight_bits(length) if weighed else _count_bits(length)
     ways = {
         f"{most} bits at a time": cutoff_cost(
             rows, length, _WIDTH + 1, weighed, even_steps(_WIDTH - _LAST, most), bits
@@ -199,11 +165,6 @@ def _fastest_steps(rows: int, length: int, weighed: bool, network: Network) -> t
         for most in range(1, _MOST_STEP + 1)
     }
     return even_steps(_WIDTH - _LAST, int(network.fastest(ways)[0]))
-
-
-def _fours(rows: int, length: int, bits: int, network: Network) -> bool:
-    ways = {name: _tops_cost(rows, length, bits, name == "by fours") for name in ("by twos", "by fours")}
-    return network.fastest(ways) == "by fours"
 
 
 def filtered(
@@ -218,11 +179,14 @@ def filtered(
     """
     rows, length = x.shape
     # 1. the window below the largest of each row
-    top = yield from _tops(
-        party, x if out is None else _copied(x, out), _fours(rows, length, x.bits, network)
+    top = yield from tops(
+        party, x if out is None else _copied(x, out), by_fours(rows, length, x.bits, network)
     )
     apart = x - top.reshape(-1, 1).broadcast_to(x.shape)
-    y = yield from _windowed(party, apart.plus_numbers(((1 << _WIDTH) - 1) * 2.0**-FRACTION))
+    if filters.alone:  # whatever reaches the threshold lies in the window
+        reach = apart.plus_numbers(WINDOW - filters.floor * 2.0**-FRACTION)
+        return (yield from passed(party, reach, _noisy(party, apart.plus_numbers(WINDOW).modulo(BITS))))
+    y = yield from windowed(party, apart.plus_numbers(WINDOW))
     y = y if out is None else y.zeroed(out)
     # 2. the threshold of each filter
     threshold = zeros(party.index, (rows,), y.format.modulo(_WIDTH + 1))
@@ -235,8 +199,11 @@ def filtered(
     if filters.floor:
         threshold = yield from _raised(party, threshold, filters)
     # 3. noise on what reaches it, and zero for the rest
-    noisy = y + gumbel(party, y.shape, 1.0, y.format)
-    return (yield from _passed(party, _less(y, threshold), noisy.plus_numbers(float(_LIFTED))))
+    return (yield from passed(party, _less(y, threshold), _noisy(party, y)))
+
+
+def _noisy(party: Party, y: Replicated) -> Replicated:
+    return (y + gumbel(party, y.shape, 1.0, y.format)).plus_numbers(float(_LIFTED))
 
 
 def _copied(x: Replicated, out: np.ndarray) -> Replicated:
@@ -255,18 +222,25 @@ def _nucleus(
 ) -> Protocol[Replicated]:
     """The threshold of top-p among the scores from `threshold` on."""
     rows, length = y.shape
-    bits = _weight_bits(length)
-    weights = yield from _weights(party, y, bits)
+    bits = weight_bits(length)
+    weights = yield from weights_of(party, y, bits)
     weights = weights if out is None else weights.zeroed(out)
     if filters.top_k and filters.top_k < length:
-        weights = yield from _passed(party, _less(y, threshold), weights)
-    # the share of the sum that is wanted
-    total = weights.sum(-1)
-    whole = yield from lift(party, see(party, total, party.next_pivot()), RESTING.bits)
-    share = whole.times_integers(round(filters.top_p * 2.0**_SHARE), _SHARE).lowered(_SHARE)
+        weights = yield from passed(party, _less(y, threshold), weights)
+    share = yield from share_of(party, weights.sum(-1), filters.top_p)
     steps = _fastest_steps(rows, length, True, network)
     target = share.modulo(bits)
     return (yield from cutoff(party, y.modulo(_WIDTH + 1), weights, target, steps, _LAST, bits))
+
+
+def share_of(party: Party, total: Replicated, share: float) -> Protocol[Replicated]:
+    """A public share of sums of probabilities, in more bits than they have."""
+    whole = yield from lift(party, see(party, total, party.next_pivot()), RESTING.bits)
+    return whole.times_integers(round(share * 2.0**_SHARE), _SHARE).lowered(_SHARE)
+
+
+def share_of_cost(rows: int, bits: int) -> Cost:
+    return lift_cost(rows, bits, RESTING.bits)
 
 
 def _raised(party: Party, threshold: Replicated, filters: Filters) -> Protocol[Replicated]:
@@ -279,22 +253,25 @@ def _raised(party: Party, threshold: Replicated, filters: Filters) -> Protocol[R
 
 
 def _passed_alone(party: Party, x: Replicated) -> Protocol[Replicated]:
-    return (yield from _passed(party, x, x))
+    return (yield from passed(party, x, x))
 
 
 def filtered_cost(rows: int, length: int, bits: int, filters: Filters, network: Network) -> Cost:
     n, read = rows * length, _WIDTH + 1
-    total = _tops_cost(rows, length, bits, _fours(rows, length, bits, network)) + _windowed_cost(n, bits)
+    total = tops_cost(rows, length, bits, by_fours(rows, length, bits, network))
+    if filters.alone:
+        return total + passed_cost(n, bits, BITS)
+    total = total + windowed_cost(n, bits)
     among = bool(filters.top_k) and filters.top_k < length
     if among:
         steps = _fastest_steps(rows, length, False, network)
         total = total + cutoff_cost(rows, length, read, False, steps, _count_bits(length))
     if filters.top_p < 1:
-        held = _weight_bits(length)
-        total = total + _weights_cost(n, held)
-        total = total + (_passed_cost(n, read, held) if among else FREE) + lift_cost(rows, held, RESTING.bits)
+        held = weight_bits(length)
+        total = total + weights_of_cost(n, held)
+        total = total + (passed_cost(n, read, held) if among else FREE) + share_of_cost(rows, held)
         steps = _fastest_steps(rows, length, True, network)
         total = total + cutoff_cost(rows, length, read, True, steps, held)
     if filters.floor and (filters.top_k or filters.top_p < 1):
-        total = total + _passed_cost(rows, read, read)
-    return total + _passed_cost(n, read, BITS)
+        total = total + passed_cost(rows, read, read)
+    return total + passed_cost(n, read, BITS)

@@ -13,6 +13,8 @@ from onnxpuma.errors import UnsupportedModelError
 from onnxpuma.mpc.cost import Network
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.ops import sample
+from onnxpuma.ops.sample_filters import Filters
+from onnxpuma.ops.sample_order import Ordered, drawn_cost
 from onnxpuma.roles.local.memory import MemoryModel
 from onnxpuma.tasks.plain_draw import probabilities
 
@@ -24,27 +26,37 @@ FAR = Network(latency=0.05)
 def model(ids: int = IDS, beside: np.ndarray | None = None, **wishes: Any) -> MemoryModel:
     """Rows of secret scores; `beside`: public numbers that are added to them."""
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("onnxpuma", 1)]
-    nodes, weights, read = [], [], "x"
+    nodes, more, read = [], [], "x"
     if beside is not None:
         nodes, read = [helper.make_node("Add", ["x", "beside"], ["s"])], "s"
-        weights = [numpy_helper.from_array(beside.astype(np.float32), "beside")]
+        more = [helper.make_tensor_value_info("beside", TensorProto.FLOAT, [ids])]
     nodes.append(helper.make_node("Sample", [read, "sampling"], ["y"], domain="onnxpuma"))
     inputs = [
         helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", ids]),
         helper.make_tensor_value_info("sampling", TensorProto.FLOAT, [5]),
+        *more,
     ]
     outputs = [helper.make_tensor_value_info("y", TensorProto.INT64, ["n"])]
     proto = helper.make_model(
-        helper.make_graph(nodes, "draw", inputs, outputs, weights), opset_imports=opsets, ir_version=9
+        helper.make_graph(nodes, "draw", inputs, outputs), opset_imports=opsets, ir_version=9
     )
-    usual = {"rewrite": False, "at_client": False, "public_inputs": ["sampling"], "range_check": False}
+    seen = ["sampling", *(one.name for one in more)]
+    usual = {"rewrite": False, "at_client": False, "public_inputs": seen, "range_check": False}
     return MemoryModel(proto, **{**usual, **wishes})
 
 
-def draws(scores: np.ndarray, count: int, steering: tuple[float, ...], **wishes: Any) -> np.ndarray:
+def draws(
+    scores: np.ndarray,
+    count: int,
+    steering: tuple[float, ...],
+    beside: np.ndarray | None = None,
+    **wishes: Any,
+) -> np.ndarray:
     """How often each id was drawn from these scores; the declared cost is the counted one."""
     feed = {"x": np.tile(scores, (count, 1)), "sampling": np.array([*steering, 1], np.float32)}
-    done = model(len(scores), **wishes).run(feed, ["y"])
+    if beside is not None:
+        feed["beside"] = beside.astype(np.float32)
+    done = model(len(scores), beside, **wishes).run(feed, ["y"])
     assert done.cost == done.plan.cost
     return np.bincount(done.outputs["y"], minlength=len(scores))
 
@@ -67,6 +79,8 @@ STEERINGS = [
     (4.0, 0, 1, 0),
     (0.05, 0, 1, 0),
     (1.0, 4, 1, 0),
+    (0.3, 5, 0.9, 0),
+    (2.0, 6, 1, 0.3),
     (1.0, 0, 0.7, 0),
     (0.8, 0, 1, 0.1),
     (1.5, 8, 0.85, 0.1),
@@ -92,11 +106,22 @@ def test_by_fewer_rounds(steering: tuple[float, ...]) -> None:
     assert fits(draws(SCORES, 500, steering, network=FAR), expected)
 
 
-@pytest.mark.parametrize("steering", [(1.0, 0, 1, 0), (0.5, 0, 1, 0), (1.0, 4, 0.9, 0.01)])
-def test_scores_ruled_out_for_public_reasons(steering: tuple[float, ...]) -> None:
-    beside = np.where(np.arange(IDS) % 3 == 0, -8192.0, 0.0)
+@pytest.mark.parametrize("far", [-8192.0, -np.inf])
+@pytest.mark.parametrize(
+    "steering",
+    [
+        (1.0, 0, 1, 0),
+        (0.5, 0, 1, 0),
+        (1.0, 4, 0.9, 0.01),
+        (1.0, 10, 1, 0),
+        (1.0, 10, 0.9, 0),
+        (1.0, 0, 1, 0.05),
+    ],
+)
+def test_scores_ruled_out_for_public_reasons(steering: tuple[float, ...], far: float) -> None:
+    beside = np.where(np.arange(IDS) % 3 == 0, far, 0.0)
     left = np.where(beside < 0, -np.inf, SCORES)
-    counts = draws(SCORES, 1500, steering, beside=beside)
+    counts = draws(SCORES, 700, steering, beside=beside)
     assert fits(counts, probabilities(left, np.array(steering)))
 
 
@@ -142,6 +167,14 @@ def test_a_long_row_of_a_product() -> None:
         expected = probabilities(h @ head, np.array(steering))
         assert (np.take_along_axis(expected, done.outputs["y"][:, None], 1) > 0).all()
     assert "Sample" in {step.operator.name for step in done.plan.steps}
+
+
+@pytest.mark.parametrize(("top_p", "min_p", "rounds"), [(1.0, 0.0, 68), (0.9, 0.05, 88)])
+def test_the_price_of_the_fifty_likeliest(top_p: float, min_p: float, rounds: int) -> None:
+    """Beside 198 rounds and 14.8 MB by thresholds, and 68 rounds for the likeliest id."""
+    cost = drawn_cost(1, Ordered(1.0, Filters(50, top_p, min_p), 49152, 80.0), Network())
+    assert cost.rounds <= rounds
+    assert cost.bytes <= 4.3e6
 
 
 @pytest.mark.parametrize(

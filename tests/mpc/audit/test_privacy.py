@@ -66,6 +66,7 @@ from onnxpuma.mpc.protocols.prefixes import Prefixes
 from onnxpuma.mpc.protocols.thresholds import Power, Thresholds
 from onnxpuma.mpc.protocols.times_power import Way
 from onnxpuma.mpc.protocols.truncate import lift, resolve
+from onnxpuma.mpc.protocols.unsigned import unsigned
 from onnxpuma.mpc.protocols.wide import combined, wide_zero
 from onnxpuma.mpc.protocols.widen import lift_pair, widen
 from onnxpuma.mpc.ring.arrays import nothing
@@ -202,6 +203,10 @@ def gate_lifted(k: int, bits: int, seen: bool, beside: bool, party: Party, *w: W
     x = as_replicated(party, w[2:5], k) if seen else as_split(party, w[2:4], k)
     other = see(party, as_replicated(party, w[-3:], bits), P) if beside else None
     return (yield from lifting_gate.lifting_gate(party, as_bit(party, w), x, bits, beside=other))
+
+
+def from_zero(k: int, bits: int, party: Party, *w: Words) -> Protocol[Any]:
+    return (yield from unsigned(party, as_replicated(party, w, k), bits, P))
 
 
 def bit_as_number(k: int, party: Party, *w: Words) -> Protocol[Any]:
@@ -410,6 +415,7 @@ ENUMERATED = [
     Case("pair passed on", partial(pair_passed, 3), pair_words(3)),
     Case("pair widened", partial(pair_widened, 3, 5, widen), pair_words(3)),
     Case("pair lifted", partial(pair_widened, 2, 3, lift_pair), pair_words(2), range(-1, 1)),
+    Case("a number from zero on", partial(from_zero, 1, 3), replicated(1), range(2)),
     Case("dealt", partial(dealt, 3), [Input(3, frozenset({P}))]),
     Case("lift of a replicated value", partial(lifted, 2, 3, True), replicated(2), range(-1, 1)),
     Case("lift by two bits", partial(lifted, 3, 5, False), split_words(3), range(-2, 2)),
@@ -522,6 +528,7 @@ TWO_SCALED = Case(
 )
 
 COMPOSED = [
+    Case("a number from zero on", partial(from_zero, 24, 40), replicated(24)),
     Case("wide sign", partial(compared, 64, wide_negative), split_words(64)),
     Case("wide equality", partial(compared, 64, wide_zero), split_words(64)),
     Case("row of four by fours", partial(rows, 8, 4, by=maximum.row_maximum_by_fours), split_words(8, 4)),
