@@ -1,6 +1,7 @@
 """How many requests and tokens a second do three servers answer, when many clients ask at once?
 
     python benchmarks/throughput.py [--model digits|llama|FILE] [--clients 1,4,16,64] [--json]
+    python benchmarks/throughput.py --model llama --temperature 0.8 --top-k 20 [--alike]
 
 Three servers run as processes on this machine over encrypted loopback connections. The clients are threads of
 this process, each with its own connections; they share plans, as a gateway's do. Each asks again as soon as
@@ -8,9 +9,10 @@ it has its answer. `digits` is the model of pictures that ships; `llama`, or a f
 from: every client writes texts of --tokens tokens after a prompt, and its requests are tokens. Requests that
 wait when a run begins are computed together (limits.batch).
 
-Every answer is compared with a plain run: of pictures the scores, of texts the tokens. Latencies are those
-that a client sees, planning included. Memory is the resident size of server 1, at the start and at the end of
-each measurement.
+Every answer is compared with a plain run: of pictures the scores, of texts the tokens; a drawn token must be
+one of the likeliest that --top-k leaves. Each client has a temperature of its own, or, --alike, the same.
+Latencies are those that a client sees, planning included. Memory is the resident size of server 1, at the
+start and at the end of each measurement.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,7 @@ from onnxpuma.roles.client.client import Client
 from onnxpuma.roles.local.cluster import LocalCluster
 from onnxpuma.shipped import shipped_model
 from onnxpuma.tasks.decoder import causal_decoder
+from onnxpuma.tasks.sampling import Sampling, draw
 from onnxpuma.tasks.secure import SecureRunner
 
 LLAMA = Path(__file__).resolve().parent.parent / "tests" / "benchmarks" / "llama" / "model.onnx"
@@ -100,28 +104,24 @@ def pictures(path: Path) -> Session:
     return session
 
 
-def texts(path: Path, tokens: int) -> Session:
-    """Clients that write texts; all texts are of one length, their prompts differ."""
+def texts(path: Path, tokens: int, steering: Callable[[int], Sampling | None]) -> Session:
+    """Clients that write texts; all texts are of one length, their prompts differ. steering: by client."""
     plain = open_session(str(path))
     pasts = [entry for entry in plain.get_inputs() if "past" in entry.name]
     vocabulary = 200
-    known: dict[int, list[int]] = {}
 
-    def expected(prompt: list[int]) -> list[int]:
-        key, ids = prompt[0], list(prompt)
-        if key not in known:
-            for _ in range(tokens):
-                feed: dict[str, Any] = {
-                    "input_ids": np.array([ids]),
-                    "attention_mask": np.ones((1, len(ids)), np.int64),
-                    "position_ids": np.arange(len(ids))[None],
-                }
-                for entry in pasts:
-                    shape = [d if isinstance(d, int) else (1 if d == "batch" else 0) for d in entry.shape]
-                    feed[entry.name] = np.zeros(shape, np.float32)
-                ids.append(int(plain.run(["logits"], feed)[0][0, -1].argmax()))
-            known[key] = ids[len(prompt) :]
-        return known[key]
+    @lru_cache(maxsize=10_000)
+    def likeliest(ids: tuple[int, ...]) -> np.ndarray:
+        """All tokens, the likeliest first."""
+        feed: dict[str, Any] = {
+            "input_ids": np.array([ids]),
+            "attention_mask": np.ones((1, len(ids)), np.int64),
+            "position_ids": np.arange(len(ids))[None],
+        }
+        for entry in pasts:
+            shape = [d if isinstance(d, int) else (1 if d == "batch" else 0) for d in entry.shape]
+            feed[entry.name] = np.zeros(shape, np.float32)
+        return np.argsort(-plain.run(["logits"], feed)[0][0, -1])
 
     def session(client: Client, number: int, over: threading.Event, answered: Answered) -> None:
         reports: list[Any] = []
@@ -133,15 +133,18 @@ def texts(path: Path, tokens: int) -> Session:
             return outcome
 
         client.run = recorded  # type: ignore[method-assign]
-        prompt = [number % vocabulary, *range(1, PROMPT)]
-        right = expected(prompt)
+        sampling = steering(number)
+        kept = 1 if sampling is None else sampling.top_k or None
         while not over.is_set():
             decoder = causal_decoder(SecureRunner(client))
-            new: list[int] = prompt
-            for place in range(tokens):
+            new = [number % vocabulary, *range(1, PROMPT)]
+            text: tuple[int, ...] = ()
+            for _ in range(tokens):
+                text += tuple(new)
+                drawn = None if sampling is None else draw(sampling, [], [], len(likeliest(text)))
                 began = time.perf_counter()
-                token = decoder.read(new).token
-                answered(time.perf_counter() - began, reports[-1], token == right[place])
+                token = decoder.read(new, drawn=drawn).token
+                answered(time.perf_counter() - began, reports[-1], token in likeliest(text)[:kept])
                 new = [token]
                 if over.is_set():
                     break
@@ -238,10 +241,21 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=LimitConfig().batch, help="limits.batch")
     parser.add_argument("--latency-ms", type=float, default=NetworkConfig().latency_ms, help="to plan for")
     parser.add_argument("--json", action="store_true", help="print figures as JSON")
+    parser.add_argument("--temperature", type=float, help="draw the tokens")
+    parser.add_argument("--top-k", type=int, default=0, help="from so many, with --temperature")
+    parser.add_argument("--alike", action="store_true", help="at one temperature for all clients")
     arguments = parser.parse_args()
+
+    def steering(number: int) -> Sampling | None:
+        if arguments.temperature is None:
+            return None
+        apart = 0.0 if arguments.alike else number / 100
+        return Sampling(temperature=arguments.temperature + apart, top_k=arguments.top_k)
+
     named = {"llama": LLAMA, "digits": shipped_model("digits").path}
     path = Path(named.get(arguments.model, arguments.model))
-    session = pictures(path) if (path.parent / "heldout.npz").exists() else texts(path, arguments.tokens)
+    drawings = (path.parent / "heldout.npz").exists()
+    session = pictures(path) if drawings else texts(path, arguments.tokens, steering)
     limits = LimitConfig(batch=arguments.batch, connections=1000)
     network = NetworkConfig(latency_ms=arguments.latency_ms)
     found = []

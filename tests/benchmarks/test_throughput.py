@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import throughput
 from onnxpuma.config import LimitConfig
 from onnxpuma.roles.local.cluster import LocalCluster
 from onnxpuma.shipped import shipped_model
+from onnxpuma.tasks.sampling import Sampling
 
 LLAMA = Path(__file__).parent / "llama" / "model.onnx"
 
@@ -40,10 +42,19 @@ def test_5000_requests_of_64_clients_lose_nothing_and_take_no_more_memory() -> N
     assert abs(found.memory[1] / found.memory[0] - 1) < 0.05
 
 
+def greedy(number: int) -> None:
+    return None
+
+
+def drawn(number: int) -> Sampling:
+    return Sampling(temperature=0.8 + number / 100, top_k=20)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_sixteen_texts_take_little_longer_than_one() -> None:
-    session = throughput.texts(LLAMA, tokens=8)
+@pytest.mark.parametrize("steering", [greedy, drawn])
+def test_sixteen_texts_take_little_longer_than_one(steering: Callable[[int], Sampling | None]) -> None:
+    session = throughput.texts(LLAMA, 8, steering)
     with LocalCluster(LLAMA) as servers, servers.client() as first:
         one, many = (throughput.measure(servers, session, count, 40.0, first).as_dict() for count in (1, 16))
     assert (many["wrong"], many["lost"]) == (0, 0), many["errors"]

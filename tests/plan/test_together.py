@@ -129,6 +129,30 @@ def test_generations_share_a_run(llama: MemoryModel, sizes: list[tuple[int, int]
     assert found["Attention"] == attentions
 
 
+LIKELIEST = (1.0, 1.0, 1.0, 0.0, 1.0)  # a top-k of one, so that nothing is left to chance
+
+
+@pytest.mark.parametrize(
+    ("steerings", "draws"),
+    [
+        ([LIKELIEST] * 2, 1),
+        ([LIKELIEST, (0.5, 1.0, 0.9, 0.1, 1.0), (0.0, 0.0, 1.0, 0.0, 1.0)], 3),
+    ],
+)
+def test_draws_share_the_rounds_of_one(
+    llama: MemoryModel, steerings: list[tuple[float, ...]], draws: int
+) -> None:
+    """With the same parameters in one step, with others in steps side by side."""
+    feeds = [
+        {**tokens(1, 6, seed), "sampling": np.array(steering, np.float32)}
+        for seed, steering in enumerate(steerings)
+    ]
+    plans, joint, _ = agree(llama, feeds, ["sampled_token"])
+    assert counts(joint)["Sample"] == draws
+    sixteen = joint_plan((plans * 8)[:16]).cost
+    assert sixteen.rounds <= max(plan.cost.rounds for plan in plans) * 1.25
+
+
 def test_a_value_out_of_range_is_told_of_its_own_request(llama: MemoryModel) -> None:
     """The verdict of each request is its own, and tells nothing of the others."""
     feeds = [tokens(1, 6, seed) for seed in range(3)]

@@ -8,6 +8,7 @@ similar question about graphs, whose sizes are not known.
 
 from __future__ import annotations
 
+from onnxpuma.graph.sampling import DOMAIN, SAMPLE
 from onnxpuma.ops.registry import Call
 from onnxpuma.plan.together.ends import Ends, Filling, Given, Rule, aligned, present, shape
 from onnxpuma.plan.together.layouts import LAYOUTS
@@ -21,9 +22,11 @@ def ends(call: Call, axis: int, given: Given) -> Ends | None:
     """
     node, found = call.node, None
     rank = len(call.outputs[0].shape)
-    if node.domain or any(len(o.shape) != rank for o in call.outputs):
+    if any(len(o.shape) != rank for o in call.outputs):
         return None
-    if node.op in LAYOUTS:
+    if node.domain:
+        found = _draw(call, axis, given) if (node.domain, node.op) == (DOMAIN, SAMPLE) else None
+    elif node.op in LAYOUTS:
         found = LAYOUTS[node.op](call, axis, given)
     else:
         kind = traits(node.op).rows
@@ -107,6 +110,11 @@ def _fillings(call: Call) -> dict[int, Filling]:
         return {}
     out = float("-inf") if mask.dtype.kind == "f" else 0.0
     return {1: Filling(2), 2: Filling(2), 3: Filling(3, out)}
+
+
+def _draw(call: Call, axis: int, given: Given) -> Ends | None:
+    """Each row is drawn from for itself. Requests with other parameters draw in a step of their own."""
+    return Ends({0: axis}) if given.same[1] else None
 
 
 def _rotary(call: Call, axis: int, given: Given) -> Ends | None:
