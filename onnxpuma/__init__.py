@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from onnxpuma import errors, tasks
+    from onnxpuma.plan.noise.wish import OutputNoise
     from onnxpuma.roles.client.async_client import AsyncClient
     from onnxpuma.roles.client.client import Client
     from onnxpuma.roles.owner.price import price
@@ -19,7 +20,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["AsyncClient", "Client", "InferenceSession", "__version__", "errors", "price", "tasks"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "InferenceSession",
+    "OutputNoise",
+    "__version__",
+    "errors",
+    "price",
+    "tasks",
+]
 
 # onnxruntime would send node names and error texts to a collector, and keep them in a database in the user's
 # cache; huggingface_hub counts what is loaded; transformers asks its hub to convert checkpoints. Each reads
@@ -44,6 +54,7 @@ _FACES = {
     "AsyncClient": "onnxpuma.roles.client.async_client",
     "Client": "onnxpuma.roles.client.client",
     "InferenceSession": "onnxpuma.session",
+    "OutputNoise": "onnxpuma.plan.noise.wish",
     "price": "onnxpuma.roles.owner.price",
 }
 _ROOMS = ("errors", "tasks")

@@ -71,6 +71,14 @@ WITHOUT = {
 }  # fmt: skip
 
 RULES = """
+## Beside the standard
+
+`Sample`, of the domain `onnxpuma`, draws an id from the softmax of each row, after temperature, top-k, top-p
+and min-p, which are a public input. No model file has it: it stands behind the logits of a model that
+generates ([tasks.md](tasks.md#sampling)). Its result is a secret integer. Two scores of a row differ by less
+than 2^12, or the range check tells. Rounds and bytes, by vocabulary and filter:
+[protocols.md](protocols.md#sampling).
+
 ## Undefined results
 
 No element affects another, and nothing stops a run.

@@ -75,6 +75,27 @@ def test_a_conversation_remembers_until_it_is_reset(talk: Any) -> None:
     ]
 
 
+def test_one_of_several_models_is_talked_to(
+    cli: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """--model goes where the pipeline is made, by its name."""
+    asked: list[tuple[Any, ...]] = []
+
+    def writing(*given: Any) -> Pipe:
+        asked.append(given)
+        return Pipe("hello")
+
+    monkeypatch.setattr(chat, "writing", writing)
+    monkeypatch.setattr("sys.stdin", io.StringIO("hi\n"))
+    cluster = tmp_path / "cluster.toml"
+    ended = cli("chat", "--cluster", cluster, "--tokenizer", tmp_path, "--model", "tales")
+    assert ended.status == 0
+    assert ended.out == "hello\n"
+    assert len(asked) == 1
+    assert asked[0][1:3] == (tmp_path, cluster)
+    assert asked[0][-1] == "tales"
+
+
 def test_instructions_can_be_replaced_and_an_unknown_command_explains(talk: Any) -> None:
     pipe = Pipe("a", "b")
     ended = talk(pipe, "/system be kind\nx\n/system\n/what\ny\n", "--max-new-tokens", "7")
