@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from starlette.responses import JSONResponse, Response
 
 from onnxpuma.errors import ConfigError
-from onnxpuma.gateway.account import Account, total
+from onnxpuma.gateway.account import total
+from onnxpuma.gateway.batches import Batches
 from onnxpuma.gateway.exchange import Exchange
 from onnxpuma.gateway.fields import EmbeddingRequest, read
 from onnxpuma.gateway.refusal import Refused
 from onnxpuma.gateway.trio import Trio
-from onnxpuma.gateway.writing import not_made_for
-from onnxpuma.tasks.base import Pipeline
-from onnxpuma.tasks.features import FeatureExtraction
-from onnxpuma.tasks.secure import SecureRunner
 
 _MODES = {
     "pooling_mode_mean_tokens": "mean",
@@ -33,6 +28,7 @@ _MODES = {
     "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len",
     "pooling_mode_lasttoken": "lasttoken",
 }
+_BATCHES: WeakKeyDictionary[Trio, Batches] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -82,54 +78,27 @@ class Pooling:
 
 
 async def embeddings(exchange: Exchange) -> Response:
-    """A vector for each of the texts, which run side by side."""
+    """A vector for each of the texts, which run together, and with those of other callers."""
     asked = read(EmbeddingRequest, await exchange.json())
     trio, begin = exchange.models.trio(asked.model), time.perf_counter()
     pooling = Pooling.of(trio.folder)
     texts = asked.inputs()
     with exchange.caller.reserved(0, 0) as spent:
-        found = await exchange.present(_all(trio, pooling, texts))
+        found = await exchange.present(_BATCHES.setdefault(trio, Batches(trio)).features(texts))
         spent(sum(account.prompt_tokens for _, account in found))
-    _check_width(asked, found[0][0].size)
+    vectors = [pooling(features) for features, _ in found]
+    _check_width(asked, vectors[0].size)
     account = total([each for _, each in found])
     account.seconds = time.perf_counter() - begin
     data = [
         {"object": "embedding", "index": place, "embedding": _encoded(vector, asked.encoding_format)}
-        for place, (vector, _) in enumerate(found)
+        for place, vector in enumerate(vectors)
     ]
     usage = {"prompt_tokens": account.prompt_tokens, "total_tokens": account.prompt_tokens}
     figures = account.figures(bool(asked.show_shares))
     return JSONResponse(
         {"object": "list", "model": trio.name, "data": data, "usage": usage, "onnxpuma": figures}
     )
-
-
-async def _all(trio: Trio, pooling: Pooling, texts: Sequence[str]) -> list[tuple[np.ndarray, Account]]:
-    """The results for all, some of them side by side; if one fails, the others are cancelled."""
-    places = asyncio.Semaphore(max(1, trio.workers // 2))  # the other workers are for others
-
-    async def one(place: int, text: str) -> tuple[np.ndarray, Account]:
-        async with places:
-            return await trio.run(partial(_embedded, trio, pooling, text), begun=place > 0)
-
-    jobs = [asyncio.ensure_future(one(place, text)) for place, text in enumerate(texts)]
-    try:
-        return list(await asyncio.gather(*jobs))
-    finally:
-        for job in jobs:
-            job.cancel()
-
-
-def _embedded(trio: Trio, pooling: Pooling, text: str, pipe: Pipeline) -> tuple[np.ndarray, Account]:
-    if not isinstance(pipe, FeatureExtraction) or pipe.task != "feature-extraction":
-        raise not_made_for(trio, pipe, "embeddings")
-    account = Account(cluster=trio.figures())
-    if isinstance(pipe.runner, SecureRunner):
-        pipe.runner.dealt = account.witness
-    account.prompt_tokens = pipe.feed(text, {})["input_ids"].shape[1]
-    vector = pooling(pipe(text, return_tensors=True))
-    account.usage = pipe.usage
-    return vector, account
 
 
 def _check_width(asked: EmbeddingRequest, width: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -58,6 +59,8 @@ class Trio:
         self.workers, self._most_waiting = workers, waiting
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix=f"gateway-{name}")
         self._idle: list[Pipeline] = []
+        self._first: SecureRunner | None = None  # the connection that made the plans of all
+        self._connecting = threading.Lock()
         self._places = asyncio.Semaphore(workers)
         self._waiting = self._running = 0
         self._seconds = 1.0  # mean duration of a request
@@ -126,8 +129,17 @@ class Trio:
         finally:
             self._idle.append(pipe)
 
+    def _connected(self) -> Runner:
+        """A new connection; further ones share the plans of the first."""
+        with self._connecting:
+            if self._first is not None:
+                return self._first.another()
+            made = self._connect()
+            self._first = made if isinstance(made, SecureRunner) else None
+            return made
+
     def _new(self) -> Pipeline:
-        runner = self._connect()
+        runner = self._connected()
         pipe = pipeline(folder=self.folder, runner=runner)
         if isinstance(runner, SecureRunner):
             self.digests = runner.digests

@@ -27,6 +27,10 @@ class SecureRunner:
         self._servers = servers
         self._graphs: dict[str, Signature] = {}
 
+    def another(self) -> SecureRunner:
+        """A further connection to the same servers, which shares the plans of this one."""
+        return SecureRunner(self._client.another())
+
     @property
     def graphs(self) -> Mapping[str, Signature]:
         """The graphs by name. Raises PlanError if the servers have different models, TransportError if they

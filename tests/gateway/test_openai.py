@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import openai
 import pytest
 import soundfile
+
+from onnxpuma.errors import InputError
+from onnxpuma.gateway.batches import Batches
+from onnxpuma.tasks import pipeline
 
 TOKENS = len("Hé😀.".encode()) + 1  # one for each byte, and the end
 
@@ -185,6 +190,51 @@ def test_embeddings(plain: Any, kit: Any, folders: dict[str, Any]) -> None:
     np.testing.assert_array_equal(np.frombuffer(base64.b64decode(packed), "<f4"), np.float32(floats))
     assert len(create(model="vectors", input=["x"] * 100).data) == 100
     assert len(create(model="vectors", input="ab", dimensions=3).data[0].embedding) == 3
+
+
+def test_texts_of_one_request_share_runs(kit: Any, tmp_path: Any) -> None:
+    names = ["ab", "abc", "b" * 40, "x"]
+    with kit.plainly({"v": kit.embedder(tmp_path / "v")}, workers=1) as made:
+        (runner,) = made.runners["v"]
+        create = made.client.embeddings.create
+        alone = [create(model="v", input=name).data[0].embedding for name in names]
+        before = len(runner.ended)
+        found = create(model="v", input=[*names, *names[:2] * 7]).data
+        assert len(runner.ended) - before == 4  # this model takes no mask: each length is a run
+        np.testing.assert_allclose([entry.embedding for entry in found[:4]], alone, rtol=1e-4)
+        with pytest.raises(openai.BadRequestError):
+            create(model="v", input=["ab", "q" * 200])
+
+
+def test_texts_of_several_callers_share_a_run(kit: Any, tmp_path: Any) -> None:
+    """One that does not fit tells its own caller alone; one who has gone takes nothing along."""
+    runner = kit.Slow(kit.embedder(tmp_path))
+    pipe = pipeline("feature-extraction", folder=tmp_path, runner=runner)
+
+    async def asked() -> list[Any]:
+        free = asyncio.Event()
+
+        async def run(work: Any, begun: bool) -> None:
+            await free.wait()
+            await asyncio.to_thread(work, pipe)
+
+        trio = SimpleNamespace(workers=2, run=run, figures=dict)
+        batches = Batches(trio)
+        texts = (["ab", "cd"], ["de"], ["ef", "q" * 200], ["gh"])
+        jobs = [asyncio.ensure_future(batches.features(each)) for each in texts]
+        await asyncio.sleep(0)
+        jobs[3].cancel()
+        await asyncio.sleep(0)
+        free.set()
+        return list(await asyncio.gather(*jobs, return_exceptions=True))
+
+    first, second, third, fourth = asyncio.run(asked())
+    assert len(runner.ended) == 1
+    assert [features.shape for features, _ in first] == [(1, 2, 3)] * 2
+    assert [account.prompt_tokens for _, account in second] == [2]
+    assert [account.usage.requests for _, account in (*first, *second)] == [1, 0, 1]
+    assert isinstance(third, InputError)
+    assert isinstance(fourth, asyncio.CancelledError)
 
 
 def test_embeddings_pooled_as_the_model_says(kit: Any, tmp_path: Any) -> None:
