@@ -85,8 +85,10 @@ class Batches:
             return list(await asyncio.gather(*(each.done for each in mine)))
         finally:
             self._withdraw(caller)
-            for one in (*jobs, *(each.done for each in mine)):
-                one.cancel()
+            for job in jobs:
+                job.cancel()
+            for each in mine:
+                each.done.cancel()
 
     async def _see_to(self, caller: object, begun: bool) -> None:
         """Run batches until no text of this caller waits."""
@@ -124,10 +126,9 @@ class Batches:
 
     def _run(self, pipe: Pipeline) -> None:
         """On a worker's thread: whatever happens, each text that is taken gets a result or an error."""
-        made_for = isinstance(pipe, FeatureExtraction) and pipe.task == "feature-extraction"
-        taken = self._take(not made_for or getattr(pipe.folder.tokenizer, "pad_token", None) is None)
+        taken = self._take(getattr(pipe.folder.tokenizer, "pad_token", None) is None)
         try:
-            if not made_for:
+            if not isinstance(pipe, FeatureExtraction) or pipe.task != "feature-extraction":
                 raise not_made_for(self._trio, pipe, "embeddings")
             good: dict[_Text, int] = {}
             for each in taken:

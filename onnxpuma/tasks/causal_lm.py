@@ -21,7 +21,7 @@ except ImportError as error:
     ) from error
 
 
-class OnnxpumaForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
+class OnnxpumaForCausalLM(PreTrainedModel, GenerationMixin):
     """A model of `onnxpuma.tasks.pipeline("text-generation", ...)` for Transformers' own search.
 
         with pipeline("text-generation", cluster="cluster.toml", folder="smollm2") as pipe:
