@@ -21,7 +21,7 @@ from onnxpuma.mpc.forms import Bit, Replicated, see
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, V
 from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.protocols.pivots import each_led, over_parts, slices
-from onnxpuma.mpc.ring.arrays import unpacked
+from onnxpuma.mpc.ring.arrays import indices, joined, unpacked, zeros
 
 Flags = npt.NDArray[np.bool_]
 _RARE = 22  # a stage fails at either end with a probability below 2^-_RARE
@@ -115,7 +115,7 @@ def leading(party: Party, x: Replicated, k: int, stages: Sequence[Stage]) -> Pro
     for stage in stages:
         length = x.shape[1]
         # 1. the rank-th largest of a sample
-        spots = np.arange(stage.sample) * length // stage.sample
+        spots = indices(stage.sample) * length // stage.sample
         ranks = yield from _ranks(party, x.take(spots, 1))
         least = spots[(ranks == stage.rank - 1).argmax(axis=1)][:, None]
         # 2. what reaches it
@@ -140,7 +140,7 @@ def _ranks(party: Party, x: Replicated) -> Protocol[npt.NDArray[np.int64]]:
     rows, length = x.shape
     first, second = np.triu_indices(length, 1)
     smaller = yield from _below_zero(party, x.take(first, 1) - x.take(second, 1))
-    larger = np.zeros((rows, length, length), np.bool_)
+    larger = zeros((rows, length, length), 8)
     larger[:, first, second] = smaller
     larger[:, second, first] = ~smaller
     return larger.sum(axis=2, dtype=np.int64)
@@ -153,7 +153,7 @@ def _ranks_cost(rows: int, length: int, bits: int) -> Cost:
 def _below_zero(party: Party, x: Replicated) -> Protocol[Flags]:
     """[x < 0], which all parties see."""
     if not x.size:
-        return np.zeros(x.shape, np.bool_)
+        return zeros(x.shape, 8).astype(np.bool_)
     flat = x.flat()
 
     def each(piece: slice, pivot: int) -> Protocol[Flags]:
@@ -161,7 +161,7 @@ def _below_zero(party: Party, x: Replicated) -> Protocol[Flags]:
         return (yield from revealed(party, bit))
 
     found = yield from each_led(party, slices(x.size), each)
-    return np.concatenate(found).reshape(x.shape)
+    return joined(found).reshape(x.shape)
 
 
 def _below_zero_cost(elements: int, bits: int) -> Cost:
