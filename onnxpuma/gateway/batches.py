@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxpuma.errors import InputError
+from onnxpuma.errors import TransportError
 from onnxpuma.gateway.account import Account, Witness
 from onnxpuma.gateway.trio import Trio
 from onnxpuma.gateway.writing import not_made_for
@@ -125,22 +125,34 @@ class Batches:
             return taken
 
     def _run(self, pipe: Pipeline) -> None:
-        """On a worker's thread: whatever happens, each text that is taken gets a result or an error."""
+        """On a worker's thread: whatever happens, each text that is taken gets a result or an error. What
+        fails because of one text is tried again for each."""
+        if not isinstance(pipe, FeatureExtraction) or pipe.task != "feature-extraction":
+            raise not_made_for(self._trio, pipe, "embeddings")
         taken = self._take(getattr(pipe.folder.tokenizer, "pad_token", None) is None)
+        good: dict[_Text, int] = {}
+        for each in taken:
+            try:
+                good[each] = pipe.feed(each.text, {})["input_ids"].shape[1]
+            except Exception as error:
+                each.give(None, error)
         try:
-            if not isinstance(pipe, FeatureExtraction) or pipe.task != "feature-extraction":
-                raise not_made_for(self._trio, pipe, "embeddings")
-            good: dict[_Text, int] = {}
-            for each in taken:
-                try:
-                    good[each] = pipe.feed(each.text, {})["input_ids"].shape[1]
-                except InputError as error:
-                    each.give(None, error)
             if good:
                 self._give(pipe, good)
-        except BaseException as error:
-            for each in taken:
+        except TransportError as error:
+            for each in good:
                 each.give(None, error)
+        except Exception as error:
+            for each, tokens in good.items():
+                self._again(pipe, each, tokens, error if len(good) == 1 else None)
+
+    def _again(self, pipe: Pipeline, each: _Text, tokens: int, error: Exception | None) -> None:
+        try:
+            if error is not None:
+                raise error
+            self._give(pipe, {each: tokens})
+        except Exception as failed:
+            each.give(None, failed)
 
     def _give(self, pipe: Pipeline, tokens: dict[_Text, int]) -> None:
         witness = Witness()

@@ -13,7 +13,7 @@ import openai
 import pytest
 import soundfile
 
-from onnxpuma.errors import InputError
+from onnxpuma.errors import InputError, UnreliableError
 from onnxpuma.gateway.batches import Batches
 from onnxpuma.tasks import pipeline
 
@@ -235,6 +235,29 @@ def test_texts_of_several_callers_share_a_run(kit: Any, tmp_path: Any) -> None:
     assert [account.usage.requests for _, account in (*first, *second)] == [1, 0, 1]
     assert isinstance(third, InputError)
     assert isinstance(fourth, asyncio.CancelledError)
+
+
+def test_a_text_that_makes_a_run_fail_fails_alone(kit: Any, tmp_path: Any) -> None:
+    class Choosy(kit.Slow):  # type: ignore[misc]
+        def run(self, run: Any) -> Any:
+            if bad in run.feed["input_ids"]:
+                raise UnreliableError("a value left its range", "calibrate")
+            return super().run(run)
+
+    (bad,) = kit.tasks.byte_tokens("z")
+    pipe = pipeline("feature-extraction", folder=kit.embedder(tmp_path), runner=Choosy(tmp_path))
+
+    async def asked() -> list[Any]:
+        async def run(work: Any, begun: bool) -> None:
+            await asyncio.to_thread(work, pipe)
+
+        batches = Batches(SimpleNamespace(workers=2, run=run, figures=dict))
+        jobs = [batches.features(each) for each in (["ab"], ["cz"], ["de"])]
+        return list(await asyncio.gather(*jobs, return_exceptions=True))
+
+    first, second, third = asyncio.run(asked())
+    assert first[0][0].shape == third[0][0].shape == (1, 2, 3)
+    assert isinstance(second, UnreliableError)
 
 
 def test_embeddings_pooled_as_the_model_says(kit: Any, tmp_path: Any) -> None:
