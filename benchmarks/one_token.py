@@ -51,11 +51,12 @@ def planned(blueprint: Blueprint, past: int, recall: Recall | None = None, draft
         "position_ids": np.arange(past, total)[None],
     }
     held = tuple(name for name in blueprint.inputs if "past" in name)
-    shapes = {n: v.shape for n, v in known.items()} | {n: (0,) for n in blueprint.inputs if n not in known}
+    empty = [n for n, spec in blueprint.inputs.items() if n not in known and spec.default is None]
+    shapes = {n: v.shape for n, v in known.items()} | {n: (0,) for n in empty}
     for name in held:
         _, *rest = blueprint.inputs[name].shape
         shapes[name] = (1, *(d if isinstance(d, int) else past for d in rest))
-    public = {n: known.get(n, np.zeros(0, np.int64)) for n in blueprint.public_inputs}
+    public = {n: known.get(n, np.zeros(0, np.int64)) for n in blueprint.public_inputs if n in shapes}
     keep = tuple(name for name in blueprint.outputs if name.startswith("present"))
     shapes = {name: shape for name, shape in shapes.items() if name in blueprint.inputs}
     opened = (NEXT_TOKENS if drafts else NEXT_TOKEN,)

@@ -54,7 +54,7 @@ def compile_plan(
         network=network,
         recall=recall,
     )
-    plan = _finished(state)
+    plan = _finished(state, recall)
     if state.refusals:
         raise unsupported(state.refusals)
     for output in plan.kept:
@@ -101,10 +101,11 @@ def survey(
     return _finished(state), state.refusals
 
 
-def _finished(state: State) -> Plan:
-    with_narrow_weights(state)
-    with_formats(state)
-    return scheduled(state)
+def _finished(state: State, recall: Recall | None = None) -> Plan:
+    recall = recall or Recall()
+    with_narrow_weights(state, recall.narrowing)
+    with_formats(state, recall.resting)
+    return scheduled(state, recall.numbering)
 
 
 def walked(
@@ -126,8 +127,9 @@ def walked(
     check_shapes(blueprint, shapes)
     budget = budget or Budget.unlimited()
     budget.check_inputs(shapes.items())
-    state = State.at_start(blueprint, selection, budget, network)
+    recall = recall or Recall()
+    state = State.at_start(recall.outline(blueprint, selection), budget, network)
     enter_inputs(state, shapes, public_values, at_client)
-    enter_constants(state)
-    walk(state, recall or Recall())
+    recall.constants(state, enter_constants)
+    walk(state, recall)
     return state

@@ -13,6 +13,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
 
 from onnxpuma.mpc.cost import Cost, Network
 from onnxpuma.mpc.format import Format
@@ -21,22 +23,37 @@ from onnxpuma.ops.limits import ROOM
 from onnxpuma.ops.registry import Call, Operand, altered, widest
 from onnxpuma.ops.rows import exponent
 from onnxpuma.plan.bounds.limits import limits_of
+from onnxpuma.plan.known.decisions import Decisions, Steps
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.plan import Step
 
 _PASSES = 2  # queries and keys need fewer bits once both have fewer fraction bits
 
 
-def with_formats(state: State) -> None:
-    """Let the values of the planned steps rest in the formats that their readers need."""
+def with_formats(state: State, decisions: Decisions | None = None) -> None:
+    """Let the values of the planned steps rest in the formats that their readers need.
+
+    decisions: those of the last plan of this graph, selection and network, and then of this one.
+    """
     kept = {*state.selection.outputs, *state.wanted}
     kept.update(name for name, readers in state.readers.items() if None in readers)
     for _, operand, divisor in state.watched.found.values():
         kept.update(o.name for o in (operand, divisor) if o is not None)
+    decisions = decisions or Decisions()
+    readers = decisions.begin(state.steps, frozenset(kept))
     tried: set[tuple[str, Format]] = set()
-    for _ in range(_PASSES):
-        if not _Formats(state.steps, kept, state.network, tried).settle():
+    for number in range(_PASSES):
+        if not _Formats(state.steps, kept, state.network, tried, readers, decisions, number).settle():
             break
+
+
+class _Asked(NamedTuple):
+    """What a step asks for, where its readers ask for certain formats."""
+
+    # Value at rest that the step makes -> the least format that its readers accept.
+    least: dict[str, Format | None]
+    # The values that it reads -> the format that it accepts.
+    answers: list[tuple[str, Format | None]]
 
 
 @dataclass
@@ -49,13 +66,14 @@ class _Formats:
     # What was tried before.
     tried: set[tuple[str, Format]]
     # Value -> the numbers of the steps that read it.
-    readers: dict[str, list[int]] = field(default_factory=dict)
+    readers: Mapping[str, Sequence[int]]
+    decisions: Decisions
+    number: int  # of this pass
     # Value at rest -> the least format that its readers accept, None if one accepts no other.
     least: dict[str, Format | None] = field(default_factory=dict)
 
     def settle(self) -> bool:
         """Choose a format for each value, the last first. Returns whether one has changed."""
-        self.readers = readers_in(self.steps)
         self._ask()
         changed = False
         for number in reversed(range(len(self.steps))):
@@ -73,21 +91,32 @@ class _Formats:
     def _ask(self) -> None:
         """Fill `least`: from the last step to the first, as each answer depends on those of later readers."""
         answers: dict[str, list[Format | None]] = {}
-        for step in reversed(self.steps):
-            outputs = []
-            for operand, resolves in zip(step.call.outputs, step.resolves, strict=True):
-                asked = widest(answers.get(operand.name, [None]))
-                if resolves or not operand.deferred:
-                    asked = None if asked is None else _holding(operand, asked)
-                    self.least[operand.name] = None if self._stays(step, operand) else asked
-                outputs.append(self._needed(step, operand, resolves, asked))
-            call = altered(step.call, outputs=tuple(outputs))
-            for place, given in enumerate(step.call.inputs):
-                if given is not None and given.secret:
-                    answer = (
-                        None if step.constant or not _is_plain(given) else step.operator.accepts(call, place)
-                    )
-                    answers.setdefault(given.name, []).append(answer)
+        decided = self.decisions.decided
+        for number in reversed(range(len(self.steps))):
+            made = self.steps[number].outputs
+            wishes = tuple(widest(answers[name]) if name in answers else None for name in made)
+            asked = decided(
+                ("asks", self.number, number, wishes), self.steps, partial(self._asked, number, wishes)
+            )
+            self.least.update(asked.least)
+            for name, answer in asked.answers:
+                answers.setdefault(name, []).append(answer)
+
+    def _asked(self, number: int, wishes: Sequence[Format | None], steps: Steps) -> _Asked:
+        """wishes: what the readers of each output ask for."""
+        step, outputs, least = steps[number], [], {}
+        for operand, resolves, wish in zip(step.call.outputs, step.resolves, wishes, strict=True):
+            if resolves or not operand.deferred:
+                wish = None if wish is None else _holding(operand, wish)
+                least[operand.name] = None if self._stays(step, operand) else wish
+            outputs.append(self._needed(step, operand, resolves, wish))
+        call = altered(step.call, outputs=tuple(outputs))
+        answers = [
+            (o.name, None if step.constant or not _is_plain(o) else step.operator.accepts(call, place))
+            for place, o in enumerate(step.call.inputs)
+            if o is not None and o.secret
+        ]
+        return _Asked(least, answers)
 
     def _stays(self, step: Step, operand: Operand) -> bool:
         return step.constant or operand.name in self.kept or not _is_plain(operand)
@@ -119,25 +148,30 @@ class _Formats:
 
     def _try(self, number: int, place: int, format: Format) -> bool:
         """Let an output rest in this format, if nothing leaves its range and the network is faster so."""
-        step, operand = self.steps[number], self.steps[number].call.outputs[place]
+        changed = self.decisions.decided(
+            ("rests", number, place, format), self.steps, partial(self._changed, number, place, format)
+        )
+        for n, new in changed.items():
+            self.steps[n] = new
+        return bool(changed)
+
+    def _changed(self, number: int, place: int, format: Format, steps: Steps) -> dict[int, Step]:
+        """The steps that change with this format of an output; none if it does not pay."""
+        step, operand = steps[number], steps[number].call.outputs[place]
         if format == operand.resting or format.bits > operand.resting.bits:
-            return False
+            return {}
         made = altered(operand, resting=format)
         made = made if step.resolves[place] else altered(made, format=format)
         outputs = tuple(made if p == place else o for p, o in enumerate(step.call.outputs))
-        changed = followed(self.steps, self.readers, number, with_values(step, step.call.inputs, outputs))
-        if not all(holds(self.steps[n], new) for n, new in changed.items()):
-            return False
-        truncate = [n for n in changed if n != number and _costs_change(self.steps[n], changed[n])]
+        changed = followed(steps, self.readers, number, with_values(step, step.call.inputs, outputs))
+        if not all(holds(steps[n], new) for n, new in changed.items()):
+            return {}
+        truncate = [n for n in changed if n != number and _costs_change(steps[n], changed[n])]
         ways = {
-            "the model's format": _cost(self.steps[number], [self.steps[n] for n in truncate]),
+            "the model's format": _cost(step, [steps[n] for n in truncate]),
             "the least format": _cost(changed[number], [changed[n] for n in truncate]),
         }
-        if self.network.fastest(ways) == "the model's format":
-            return False
-        for n, new in changed.items():
-            self.steps[n] = new
-        return True
+        return {} if self.network.fastest(ways) == "the model's format" else changed
 
 
 def _holding(operand: Operand, format: Format) -> Format | None:
@@ -155,17 +189,8 @@ def _is_plain(operand: Operand) -> bool:
     )
 
 
-def readers_in(steps: Sequence[Step]) -> dict[str, list[int]]:
-    """Value -> the numbers of the steps that read it."""
-    found: dict[str, list[int]] = {}
-    for number, step in enumerate(steps):
-        for name in {o.name for o in step.call.inputs if o is not None and o.secret}:
-            found.setdefault(name, []).append(number)
-    return found
-
-
 def followed(
-    steps: Sequence[Step], readers: Mapping[str, Sequence[int]], number: int, new: Step
+    steps: Steps, readers: Mapping[str, Sequence[int]], number: int, new: Step
 ) -> dict[int, Step]:
     """Number -> step, for the new step and all that change with it: what they do not truncate follows it."""
     changed, values = {number: new}, left_by(new)

@@ -9,7 +9,8 @@ it watches the factor of a product without a proof, or refuses the node.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 
 from onnxpuma.mpc.forms import Sum3
 from onnxpuma.mpc.protocols.dpf import SecretIds
@@ -18,9 +19,11 @@ from onnxpuma.ops.limits import ROOM
 from onnxpuma.ops.narrow_factor import CALIBRATED, LEAST_READ
 from onnxpuma.ops.registry import Operand, altered
 from onnxpuma.ops.rows import exponent
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.bounds.limits import limits_of
 from onnxpuma.plan.bounds.watch import proved
-from onnxpuma.plan.formats import followed, holds, left_by, readers_in, refitted, with_values
+from onnxpuma.plan.formats import followed, holds, left_by, refitted, with_values
+from onnxpuma.plan.known.decisions import Decisions, Steps
 from onnxpuma.plan.known.refusals import Refusal
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.plan import Step
@@ -29,19 +32,29 @@ from onnxpuma.plan.weights.factors import PRODUCTS
 Changed = dict[int, Step]
 
 
-def with_narrow_weights(state: State) -> None:
-    """Let the planned steps read each weight in the ring in which it is stored."""
+def with_narrow_weights(state: State, decisions: Decisions | None = None) -> None:
+    """Let the planned steps read each weight in the ring in which it is stored.
+
+    decisions: those of the last plan of this graph, selection and network, and then of this one.
+    """
     rings = state.blueprint.rings
     if not rings:
         return
+    decisions = decisions or Decisions()
+    readers = decisions.begin(state.steps)
     narrow: dict[str, Operand] = {}
     for name in rings:
         known = state.values.held(name)
         if known is not None and known.operand is not None:
-            format = state.blueprint.format(name)
-            reads = state.blueprint.reads.get(name, 0)
-            narrow[name] = altered(known.operand, format=format, resting=format, reads=reads)
-    _Narrowing(state, narrow, {name: name for name in narrow}).run()
+            stored = partial(_stored, state.blueprint, known.operand)
+            narrow[name] = decisions.decided(("stored", name), state.steps, stored, known.operand)
+    _Narrowing(state, narrow, {name: name for name in narrow}, readers, decisions).run()
+
+
+def _stored(blueprint: Blueprint, weight: Operand, _: Steps) -> Operand:
+    """A weight in the format in which it is stored."""
+    format = blueprint.format(weight.name)
+    return altered(weight, format=format, resting=format, reads=blueprint.reads.get(weight.name, 0))
 
 
 @dataclass
@@ -52,37 +65,50 @@ class _Narrowing:
     narrow: dict[str, Operand]
     # Value -> the weight that it was moved from.
     origins: dict[str, str]
-    readers: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    readers: Mapping[str, Sequence[int]]
+    decisions: Decisions
 
     def run(self) -> None:
         steps = self.state.steps
-        self.readers = readers_in(steps)
         for number, step in enumerate(steps):
-            read = [o.name for o in step.call.inputs if o is not None and o.name in self.narrow]
+            read = [name for name in step.reads if name in self.narrow]
             if not read:
                 continue
-            new = refitted(step, self.narrow)
+            given = [self.narrow[name] for name in read]
             if step.operator.moves and all(o.weight for o in step.call.secrets):
-                steps[number] = new
-                reads = self.narrow[read[0]].reads
-                self.narrow.update((n, altered(o, reads=reads)) for n, o in left_by(new).items())
+                moves = partial(self._moved, number)
+                steps[number], moved = self.decisions.decided(("moves", number), steps, moves, *given)
+                self.narrow.update(moved)
                 self.origins.update(dict.fromkeys(step.outputs, self.origins[read[0]]))
             elif is_look_up(step):
-                steps[number] = new
+                fits = partial(self._refitted, number)
+                steps[number] = self.decisions.decided(("looks up", number), steps, fits, *given)
             elif step.operator.name in PRODUCTS and _factors_secret(step):
-                self._multiply(number, new)
+                places = partial(self._multiplied, number)
+                changed = self.decisions.decided(("multiplies", number), steps, places, *given)
+                if changed is None:
+                    changed = self._unproved(number, refitted(step, self.narrow))
+                if changed is not None:
+                    self._commit(changed)
             else:
                 self._refuse(step, f"its input '{self.origins[read[0]]}' is stored for products alone")
 
-    def _multiply(self, number: int, new: Step) -> None:
-        """Put a product in its place: untruncated as before, or truncated, or with a check of its factor."""
-        changed = untruncated(self.state.steps, self.readers, number, new)
-        if changed is None:
-            changed = truncated(self.state.steps, self.readers, number, self._lower(new))
-        if changed is None:
-            changed = self._unproved(number, new)
-        if changed is not None:
-            self._commit(changed)
+    def _refitted(self, number: int, steps: Steps) -> Step:
+        return refitted(steps[number], self.narrow)
+
+    def _moved(self, number: int, steps: Steps) -> tuple[Step, dict[str, Operand]]:
+        """The step that moves a narrow weight, and what it leaves."""
+        step = steps[number]
+        new = refitted(step, self.narrow)
+        reads = next(self.narrow[name].reads for name in step.reads if name in self.narrow)
+        return new, {name: altered(o, reads=reads) for name, o in left_by(new).items()}
+
+    def _multiplied(self, number: int, steps: Steps) -> Changed | None:
+        """What changes with a product in its place, untruncated as before or truncated; None without a proof
+        for either."""
+        new = refitted(steps[number], self.narrow)
+        changed = untruncated(steps, self.readers, number, new)
+        return truncated(steps, self.readers, number, self._lower(new)) if changed is None else changed
 
     def _lower(self, new: Step) -> Step:
         """The product with a factor of fewer fraction bits, where its bound needs that."""
@@ -135,7 +161,7 @@ class _Narrowing:
 
 
 def untruncated(
-    steps: Sequence[Step], readers: Mapping[str, Sequence[int]], number: int, new: Step
+    steps: Steps, readers: Mapping[str, Sequence[int]], number: int, new: Step
 ) -> Changed | None:
     """What changes with a product that its readers take as they did before; None where that cannot be."""
     changed = followed(steps, readers, number, new)
@@ -145,7 +171,7 @@ def untruncated(
 
 
 def truncated(
-    steps: Sequence[Step], readers: Mapping[str, Sequence[int]], number: int, new: Step
+    steps: Steps, readers: Mapping[str, Sequence[int]], number: int, new: Step
 ) -> Changed | None:
     """What changes with a product that is truncated before it is read; None where its bound does not fit."""
     new = _resolved(new)

@@ -43,6 +43,35 @@ class Step:
         return self.call.node.domain == DOMAIN
 
     @cached_property
+    def reads(self) -> tuple[str, ...]:
+        """The secret values among its inputs."""
+        return tuple(o.name for o in self.call.inputs if o is not None and o.secret)
+
+    @cached_property
+    def course(self) -> tuple[object, ...]:
+        """The values that it makes and reads."""
+        return self.outputs, self.reads
+
+    @cached_property
+    def digest(self) -> bytes:
+        """A digest of all that determines the bytes that it sends."""
+        call = self.call
+        text = [(self.label, self.outputs, self.resolves, self.constant, sorted(call.bounds.items()))]
+        arrays = []
+        for operand in (*call.inputs, *call.outputs):
+            if operand is None:
+                text.append(())
+                continue
+            words = (operand.form.__name__, *operand.format, *operand.resting, operand.enough)
+            text.append((operand.name, operand.shape, *words))
+            arrays += [a for a in (operand.value, operand.beside) if a is not None]
+        hashed = hashlib.sha256(repr(text).encode())
+        for array in arrays:
+            hashed.update(repr((array.dtype.str, array.shape)).encode())
+            hashed.update(np.ascontiguousarray(array).tobytes())
+        return hashed.digest()
+
+    @cached_property
     def cost(self) -> Cost:
         """Rounds and bits, including the truncation of its outputs."""
         total = self.operator.cost(self.call)
@@ -166,16 +195,7 @@ class Plan:
         """A digest over all steps, shapes and public values: everything that determines the bytes sent."""
         hashed = hashlib.sha256(self.model_digest.encode())
         for step in self.steps:
-            bounds = sorted(step.call.bounds.items())
-            hashed.update(repr((step.label, step.outputs, step.resolves, step.constant, bounds)).encode())
-            for operand in (*step.call.inputs, *step.call.outputs):
-                if operand is None:
-                    continue
-                words = (operand.form.__name__, *operand.format, *operand.resting, operand.enough)
-                hashed.update(repr((operand.name, operand.shape, *words)).encode())
-                for numbers in (operand.value, operand.beside):
-                    if numbers is not None:
-                        hashed.update(np.ascontiguousarray(numbers).tobytes())
+            hashed.update(step.digest)
         hashed.update(repr((self.inputs, self.held, self.outputs, self.network)).encode())
         return hashed.hexdigest()
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 from onnxpuma.ops.registry import resting_of
 from onnxpuma.plan.bounds.checks import check_steps
 from onnxpuma.plan.bounds.watch import watch_kept
+from onnxpuma.plan.known.numbering import Numbering
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.plan import Plan, PlannedOutput, Step
 
 
-def scheduled(state: State) -> Plan:
+def scheduled(state: State, numbering: Numbering | None = None) -> Plan:
     """The plan that the walk has found. The range check is added here, once it is known which steps stay."""
     outputs = []
     blueprint, selection = state.blueprint, state.selection
@@ -32,16 +33,13 @@ def scheduled(state: State) -> Plan:
     checks, verdict = check_steps(state, steps)
     steps += checks
     outputs += [] if verdict is None else [verdict]
-    numbered = tuple(
-        step if step.index == index else replace(step, index=index) for index, step in enumerate(steps)
-    )
     wanted.update(o.name for o in outputs)
     inputs = tuple(v for k, v in state.inputs.items() if k in wanted)
     held = tuple(v for k, v in state.held.items() if k in wanted)
     known_values = {n: k.value for n, k in state.values.items() if k.value is not None}
     return Plan(
         blueprint.digest,
-        numbered,
+        (numbering or Numbering()).numbered(steps),
         inputs,
         held,
         tuple(outputs),

@@ -22,7 +22,7 @@ from onnxpuma.plan.examine.example import draw_inputs
 from onnxpuma.plan.examine.support import fitting_shapes
 from onnxpuma.plan.examine.thrift import Width, thrifty, with_rings
 from onnxpuma.plan.examine.width import AUTO, Choice
-from onnxpuma.plan.formats import readers_in
+from onnxpuma.plan.known.decisions import readers_in
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.narrow import is_narrow
 from onnxpuma.plan.owner_policy import Policy

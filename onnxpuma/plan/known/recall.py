@@ -1,8 +1,10 @@
-"""What an earlier plan found at a node, used again where all that planning the node reads is the same.
+"""What the last plan found, used again where all that planning looks at is the same.
 
 The plan for one more token differs from the last one in few nodes: those that see the length of the cache or
-the position. Planning a node as a step is a function of the values that it reads, and of what is the same for
-all plans of one graph and one selection. So it is enough to note those values, and what planning it changed.
+the position. Planning a node is a function of the values that it reads, and of what is the same for all plans
+of one graph and one selection. So it is enough to note those values, and what planning it changed. Values and
+steps that turn out as before become the same objects, so what follows from them alone is found again by their
+identity: later nodes, formats (decisions.py), and what steps keep of themselves, as prices and digests.
 """
 
 from __future__ import annotations
@@ -15,10 +17,14 @@ import numpy as np
 
 from onnxpuma.graph.model import Node
 from onnxpuma.ops.bounds import Need
-from onnxpuma.ops.registry import Operand
+from onnxpuma.ops.registry import Call, Operand
+from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.known.decisions import Decisions
+from onnxpuma.plan.known.numbering import Numbering
+from onnxpuma.plan.known.outline import Outline
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.known.values import Known
-from onnxpuma.plan.plan import Step
+from onnxpuma.plan.plan import Selection, Step
 
 LARGEST = 1 << 14  # elements of a public array that is compared element by element
 
@@ -28,7 +34,7 @@ class _Found:
     """What planning a node read, and what it changed."""
 
     node: Node
-    # It became one or more steps, and nothing but the following changed.
+    # It became one or more steps, or public values, and nothing but the following changed.
     whole: bool
     read: dict[str, Known | None]
     made: dict[str, Known]
@@ -37,11 +43,28 @@ class _Found:
 
 
 class Recall:
-    """What the last plan of one graph, selection and network found at its nodes."""
+    """What the last plan of one graph, selection and network found."""
 
     def __init__(self) -> None:
+        self.narrowing = Decisions()
+        self.resting = Decisions()
+        self.numbering = Numbering()
+        self._outline: Outline | None = None
+        self._constants: dict[str, Known] = {}
         self._start: dict[str, Known] = {}
         self._found: dict[str, _Found] = {}
+
+    def outline(self, blueprint: Blueprint, selection: Selection) -> Outline:
+        """What follows from the graph and the selection alone."""
+        if self._outline is None:
+            self._outline = Outline.of(blueprint, selection)
+        return self._outline
+
+    def constants(self, state: State, enter: Callable[[State], dict[str, Known]]) -> None:
+        """Enter the constants: those that `enter` finds in the first plan."""
+        if not self._constants:
+            self._constants = enter(state)
+        state.values.update(self._constants)
 
     def start(self, state: State) -> None:
         """Call it when inputs and constants are entered: those that are as before become the same objects."""
@@ -54,34 +77,70 @@ class Recall:
     def plan(self, state: State, node: Node, visit: Callable[[State, Node], bool]) -> None:
         """Plan a node: as before, or by `visit`, which tells whether it planned this node alone."""
         before = self._found.get(node.name)
-        if before is not None and before.node is node and before.whole:
+        if before is not None and (before.node is not node or not before.whole):
+            before = None
+        if before is not None:
             held = state.values.held
             if all(held(name) is known for name, known in before.read.items()):
-                state.budget.check_time()
-                state.watched.noted = []
-                state.values.update(before.made)
-                state.steps += before.steps
-                for operand, need, divisor in before.watched:
-                    state.watched.add(operand, need, divisor)
+                _again(state, before)
                 return
         first, others = len(state.steps), _others(state)
         read, made = state.values.noted()
         watched: list[tuple[Operand, Need, Operand | None]] = []
         state.watched.noted = watched
         alone = visit(state, node)
-        whole = alone and len(state.steps) > first and others == _others(state)
+        steps = state.steps[first:]
+        public = bool(made) and all(known.value is not None for known in made.values())
+        whole = alone and (public or bool(steps)) and others == _others(state)
         if before is not None:
             for name, known in made.items():
                 again = before.made.get(name)
                 if again is not None and _same(again, known):
-                    state.values[name] = again
-        steps = state.steps[first:]
+                    state.values[name] = made[name] = again
+            steps = [*map(_kept, before.steps, steps), *steps[len(before.steps) :]]
+            state.steps[first:] = steps
         self._found[node.name] = _Found(node, whole, dict(read), dict(made), steps, list(watched))
+
+
+def _again(state: State, before: _Found) -> None:
+    """Change what planning a node changed before."""
+    if not before.steps:
+        for known in before.made.values():
+            if known.value is not None:
+                state.budget.take_public(before.node.name, known.value.nbytes)
+    state.budget.check_time()
+    state.watched.noted = []
+    state.values.update(before.made)
+    state.steps += before.steps
+    for operand, need, divisor in before.watched:
+        state.watched.add(operand, need, divisor)
 
 
 def _others(state: State) -> tuple[int, ...]:
     """Changes where they are, the sizes of what a step usually leaves alone."""
-    return len(state.inputs), len(state.refusals), len(state.client_nodes), state.revised
+    counts = state.inputs, state.refusals, state.client_nodes, state.unknown, state.wanted
+    return *map(len, counts), state.revised
+
+
+def _kept(before: Step, now: Step) -> Step:
+    """The step of before, if this one is the same."""
+    a, b = before.call, now.call
+    same = (
+        (before.index, before.operator, before.outputs, before.resolves, before.constant)
+        == (now.index, now.operator, now.outputs, now.resolves, now.constant)
+        and a.node is b.node
+        and _alike_calls(a, b)
+    )
+    return before if same else now
+
+
+def _alike_calls(a: Call, b: Call) -> bool:
+    mine, theirs = (*a.inputs, *a.outputs), (*b.inputs, *b.outputs)
+    return (
+        (len(a.inputs), len(mine)) == (len(b.inputs), len(theirs))
+        and dict(a.bounds) == dict(b.bounds)
+        and all(one is other or _alike(one, other) for one, other in zip(mine, theirs, strict=True))
+    )
 
 
 def _same(one: Known, other: Known) -> bool:

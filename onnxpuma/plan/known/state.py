@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from onnxpuma.graph.model import Graph, Initializer, Node
 from onnxpuma.mpc.cost import Network
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
-from onnxpuma.plan.known.readers import Readers, needed, readers_of
+from onnxpuma.plan.known.outline import Outline
+from onnxpuma.plan.known.readers import Readers
 from onnxpuma.plan.known.refusals import Refusal
 from onnxpuma.plan.known.values import Values
 from onnxpuma.plan.known.watched import Watched
 from onnxpuma.plan.plan import SecretInput, Selection, Step
-from onnxpuma.plan.weights.scaling import Scales
 
 
 @dataclass
@@ -24,14 +25,12 @@ class State:
     selection: Selection
     budget: Budget
     network: Network
-    # The nodes that the outputs need, in the graph's order.
-    nodes: list[Node]
-    producers: dict[str, Node]
+    # As `Outline` has them.
+    nodes: Sequence[Node]
+    producers: Mapping[str, Node]
     readers: Readers
-    # The secret initializers.
-    weights: dict[str, Initializer]
-    # Value -> extra fraction bits that it keeps (plan/weights/scaling.py).
-    finer: dict[str, int]
+    weights: Mapping[str, Initializer]
+    finer: Mapping[str, int]
 
     values: Values = field(default_factory=Values)
     # In the graph's order. A reader that is planned later may still have a step truncate its result
@@ -52,21 +51,18 @@ class State:
     watched: Watched = field(default_factory=Watched)
 
     @classmethod
-    def at_start(cls, blueprint: Blueprint, selection: Selection, budget: Budget, network: Network) -> State:
+    def at_start(cls, outline: Outline, budget: Budget, network: Network) -> State:
         """Before any value is known."""
-        graph = blueprint.graph
-        nodes = needed(graph.nodes, selection.outputs)
-        scales = Scales(nodes, graph, blueprint.weights, blueprint.public_inputs, selection.kept)
         return cls(
-            blueprint,
-            selection,
+            outline.blueprint,
+            outline.selection,
             budget,
             network,
-            nodes,
-            producers={name: node for node in nodes for name in node.outputs if name},
-            readers=readers_of(needed(nodes, selection.outputs, shapes=False), selection.outputs),
-            weights={name: graph.initializers[name] for name in blueprint.weights},
-            finer=scales.made(blueprint.finer),
+            outline.nodes,
+            outline.producers,
+            outline.readers,
+            outline.weights,
+            outline.finer,
         )
 
     @property

@@ -53,13 +53,13 @@ def _share(state: State, name: str) -> None:
     state.values[name] = Known(kind, operand=entered(state.blueprint, entry, operand, held), constant=False)
 
 
-def enter_constants(state: State) -> None:
+def enter_constants(state: State) -> dict[str, Known]:
     """Every initializer: the secret ones as the owner has encoded them."""
-    blueprint = state.blueprint
+    blueprint, found = state.blueprint, dict[str, Known]()
     for name, initializer in state.graph.initializers.items():
         kind = ValueType(initializer.dtype, initializer.shape)
         if name not in state.weights:
-            state.values[name] = Known(kind, initializer.numpy())
+            found[name] = Known(kind, initializer.numpy())
             continue
         # A narrow ring comes in when all readers are known (plan/narrow_weights.py).
         format = blueprint.format(name).modulo(blueprint.resting.bits)
@@ -74,4 +74,5 @@ def enter_constants(state: State) -> None:
         )
         stated = blueprint.known_bounds.get(name, UNKNOWN)
         bound = stated.around(format.unit / 2, last(operand))  # encoding rounds each number
-        state.values[name] = Known(kind, operand=altered(operand, bound=bound))
+        found[name] = Known(kind, operand=altered(operand, bound=bound))
+    return found

@@ -1,0 +1,82 @@
+"""Decisions on the steps of a plan, taken over from the last plan where all that they looked at is the same.
+
+A decision is a function of the steps that it reads and of who reads which value. So it is enough to note which
+steps it read. They are compared by identity: `Recall` and the decisions before have left equal steps the same
+objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from operator import is_
+from typing import Any, Protocol, TypeVar
+
+from onnxpuma.plan.plan import Step
+
+_Outcome = TypeVar("_Outcome")
+
+
+class Steps(Protocol):
+    """The steps of a plan by number, for a decision that only reads them."""
+
+    def __getitem__(self, number: int, /) -> Step: ...
+
+
+class _Seen:
+    """Notes which steps are read, as they were."""
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+        self.read: dict[int, Step] = {}
+
+    def __getitem__(self, number: int, /) -> Step:
+        step = self.read[number] = self._steps[number]
+        return step
+
+
+class Decisions:
+    """What was decided on the steps of the last plan of one graph, selection and network."""
+
+    def __init__(self) -> None:
+        self._courses: list[tuple[object, ...]] = []
+        self._facts: Hashable = None
+        self._readers: dict[str, list[int]] = {}
+        self._made: dict[Hashable, tuple[dict[int, Step], tuple[tuple[object, ...], Any]]] = {}
+
+    def begin(self, steps: Sequence[Step], facts: Hashable = None) -> Mapping[str, Sequence[int]]:
+        """Call it before decisions on these steps: value -> the numbers of the steps that read it.
+
+        All earlier decisions are forgotten where steps make or read other values than before, or where the
+        facts, on which all of them depend, have changed.
+        """
+        courses = [step.course for step in steps]
+        if courses != self._courses or facts != self._facts:
+            self._courses, self._facts, self._made, self._readers = courses, facts, {}, readers_in(steps)
+        return self._readers
+
+    def decided(
+        self, key: Hashable, steps: Steps, decide: Callable[[Steps], _Outcome], *given: object
+    ) -> _Outcome:
+        """The outcome of `decide`, a function of the steps that it reads and of these objects.
+
+        key: names the decision. An outcome that is noted once must not be altered.
+        """
+        before = self._made.get(key)
+        if before is not None:
+            read, (objects, outcome) = before
+            same = len(objects) == len(given) and all(map(is_, objects, given))
+            if same and all(steps[number] is step for number, step in read.items()):
+                return outcome  # type: ignore[no-any-return]
+        seen = _Seen(steps)
+        outcome = decide(seen)
+        self._made[key] = seen.read, (given, outcome)
+        return outcome
+
+
+def readers_in(steps: Sequence[Step]) -> dict[str, list[int]]:
+    """Value -> the numbers of the steps that read it."""
+    found: dict[str, list[int]] = {}
+    for number, step in enumerate(steps):
+        for name in dict.fromkeys(step.reads):
+            found.setdefault(name, []).append(number)
+    return found

@@ -1,0 +1,25 @@
+"""The numbers of steps: a step that stands where it stood in the last plan stays the same object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from onnxpuma.plan.plan import Step
+
+
+class Numbering:
+    """The steps of the last plan by number: those that are the same have the same number, and stay."""
+
+    def __init__(self) -> None:
+        self._found: list[tuple[Step, Step]] = []
+
+    def numbered(self, steps: Sequence[Step]) -> tuple[Step, ...]:
+        """The steps, each with its place for its index."""
+        before, self._found = self._found, []
+        for index, step in enumerate(steps):
+            again = before[index] if index < len(before) else None
+            if again is None or again[0] is not step:
+                again = step, step if step.index == index else replace(step, index=index)
+            self._found.append(again)
+        return tuple(step for _, step in self._found)
