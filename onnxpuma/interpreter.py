@@ -16,7 +16,7 @@ from onnxpuma.ops.beside import whole
 from onnxpuma.ops.spread import truncated
 from onnxpuma.plan.plan import Plan, Step
 from onnxpuma.plan.streaming import reads
-from onnxpuma.plan.timeline import Uses
+from onnxpuma.plan.timeline import Uses, course_of
 
 Watched = Callable[[Step, Sequence[Form]], None]  # gets a step, and this party's shares of its outputs
 
@@ -81,17 +81,10 @@ class _Run:
         self._constants, self._plan, self._party, self._values = constants, plan, party, values
         self._report, self._watched, self._uses = report, watched, Uses(plan)
         self._done = 0
-        maker = {name: step.index for step in plan.steps for name in step.outputs}
-        self._readers: list[list[Step]] = [[] for _ in plan.steps]
-        self._missing = []  # by step: how many steps still compute its inputs
-        self._ready: list[Step] = []
-        for step in plan.steps:
-            sources = {maker[o.name] for o in step.call.inputs if o is not None and o.name in maker}
-            self._missing.append(len(sources))
-            for source in sorted(sources):
-                self._readers[source].append(step)
-            if not sources:
-                self._ready.append(step)
+        course = course_of(plan)
+        self._readers = course.readers
+        self._missing = list(course.sources)  # by step: how many steps still compute its inputs
+        self._ready = [step for step, missing in zip(plan.steps, self._missing, strict=True) if not missing]
 
     def rounds(self, progress: Progress | None) -> Protocol[None]:
         """The whole run: a yield is an exchange, with the words of all steps that run."""

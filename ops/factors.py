@@ -20,7 +20,9 @@ def public_scale(values: npt.ArrayLike) -> tuple[int, np.ndarray]:
     A power of two or an integer costs no precision, and perhaps no truncation.
     """
     real = np.asarray(values, np.float64)
-    for fraction in range(SIGNIFICANT):
+    finest = real * 2.0 ** (SIGNIFICANT - 1)
+    exact = np.array_equal(finest, np.rint(finest))  # else no fewer bits hold it either
+    for fraction in range(SIGNIFICANT if exact else 0):
         scaled = real * 2.0**fraction
         if np.array_equal(scaled, np.rint(scaled)):
             return fraction, scaled.astype(np.int64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -137,10 +138,20 @@ class Budget:
         )
 
 
+_needed: WeakKeyDictionary[Plan, int] = WeakKeyDictionary()
+
+
 def needed_bytes(plan: Plan) -> int:
     """An upper estimate of the memory that one server needs to run a plan: live values, and the workspace of
     the steps that run side by side, as if each took equally long. Cost: proportional to the number of steps,
-    whatever their sizes."""
+    whatever their sizes, and nothing the second time."""
+    found = _needed.get(plan)
+    if found is None:
+        found = _needed[plan] = _estimate(plan)
+    return found
+
+
+def _estimate(plan: Plan) -> int:
     sizes = {entry.operand: entry.format.held * _count(entry.shape) for entry in (*plan.inputs, *plan.held)}
     most = live = sum(sizes.values()) + public_bytes(plan)
     uses = Uses(plan)

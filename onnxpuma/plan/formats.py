@@ -91,20 +91,21 @@ class _Formats:
     def _ask(self) -> None:
         """Fill `least`: from the last step to the first, as each answer depends on those of later readers."""
         answers: dict[str, list[Format | None]] = {}
-        decided = self.decisions.decided
+        known = self.decisions.of_steps.setdefault(self.number, {})
         for number in reversed(range(len(self.steps))):
-            made = self.steps[number].outputs
-            wishes = tuple(widest(answers[name]) if name in answers else None for name in made)
-            asked = decided(
-                ("asks", self.number, number, wishes), self.steps, partial(self._asked, number, wishes)
-            )
+            step = self.steps[number]
+            wishes = [widest(answers[name]) if name in answers else None for name in step.outputs]
+            before = known.get(number)
+            if before is None or before[0] is not step or before[1] != wishes:
+                before = known[number] = step, wishes, self._asked(step, wishes)
+            asked: _Asked = before[2]
             self.least.update(asked.least)
             for name, answer in asked.answers:
                 answers.setdefault(name, []).append(answer)
 
-    def _asked(self, number: int, wishes: Sequence[Format | None], steps: Steps) -> _Asked:
+    def _asked(self, step: Step, wishes: Sequence[Format | None]) -> _Asked:
         """wishes: what the readers of each output ask for."""
-        step, outputs, least = steps[number], [], {}
+        outputs, least = [], {}
         for operand, resolves, wish in zip(step.call.outputs, step.resolves, wishes, strict=True):
             if resolves or not operand.deferred:
                 wish = None if wish is None else _holding(operand, wish)

@@ -33,7 +33,7 @@ class Step:
     # It depends on weights and public constants alone, and is computed once for all requests.
     constant: bool
 
-    @property
+    @cached_property
     def label(self) -> str:
         return f"{self.operator.name} {self.call.node.name}"
 

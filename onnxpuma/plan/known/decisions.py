@@ -42,6 +42,8 @@ class Decisions:
         self._facts: Hashable = None
         self._readers: dict[str, list[int]] = {}
         self._made: dict[Hashable, tuple[dict[int, Step], tuple[tuple[object, ...], Any]]] = {}
+        # Pass -> number -> a step, what its readers ask for, and what it asks for then (plan/formats.py).
+        self.of_steps: dict[int, dict[int, tuple[Step, Any, Any]]] = {}
 
     def begin(self, steps: Sequence[Step], facts: Hashable = None) -> Mapping[str, Sequence[int]]:
         """Call it before decisions on these steps: value -> the numbers of the steps that read it.
@@ -51,7 +53,8 @@ class Decisions:
         """
         courses = [step.course for step in steps]
         if courses != self._courses or facts != self._facts:
-            self._courses, self._facts, self._made, self._readers = courses, facts, {}, readers_in(steps)
+            self._courses, self._facts, self._readers = courses, facts, readers_in(steps)
+            self._made, self.of_steps = {}, {}
         return self._readers
 
     def decided(

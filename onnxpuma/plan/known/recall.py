@@ -22,7 +22,7 @@ from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.known.decisions import Decisions
 from onnxpuma.plan.known.numbering import Numbering
 from onnxpuma.plan.known.outline import Outline
-from onnxpuma.plan.known.state import State
+from onnxpuma.plan.known.state import Settled, State
 from onnxpuma.plan.known.values import Known
 from onnxpuma.plan.plan import Selection, Step
 
@@ -40,6 +40,8 @@ class _Found:
     made: dict[str, Known]
     steps: list[Step]
     watched: list[tuple[Operand, Need, Operand | None]]
+    # Where it became one step.
+    settled: Settled | None
 
 
 class Recall:
@@ -74,21 +76,37 @@ class Recall:
                 state.values[name] = before
         self._start = dict(state.values)
 
-    def plan(self, state: State, node: Node, visit: Callable[[State, Node], bool]) -> None:
-        """Plan a node: as before, or by `visit`, which tells whether it planned this node alone."""
-        before = self._found.get(node.name)
+    def plan(
+        self,
+        state: State,
+        node: Node,
+        visit: Callable[[State, Node], bool],
+        record: Callable[[State, Settled], None],
+    ) -> None:
+        """Plan a node: as before, or by `visit`, which tells whether it planned this node alone.
+
+        record: adds a step, where only that may have changed which its readers see.
+        """
+        before, settled = self._found.get(node.name), None
         if before is not None and (before.node is not node or not before.whole):
             before = None
-        if before is not None:
-            held = state.values.held
-            if all(held(name) is known for name, known in before.read.items()):
+        if before is not None and _holds(state, before.read):
+            if before.settled is None or _holds(state, before.settled.late):
                 _again(state, before)
                 return
+            settled = before.settled
         first, others = len(state.steps), _others(state)
         read, made = state.values.noted()
         watched: list[tuple[Operand, Need, Operand | None]] = []
-        state.watched.noted = watched
-        alone = visit(state, node)
+        state.watched.noted, state.settled = watched, None
+        if before is not None and settled is not None:
+            for name in before.made.keys() - node.outputs:
+                state.values[name] = before.made[name]
+            _watch(state, before)
+            record(state, settled)
+            read, alone = before.read, True
+        else:
+            alone = visit(state, node)
         steps = state.steps[first:]
         public = bool(made) and all(known.value is not None for known in made.values())
         whole = alone and (public or bool(steps)) and others == _others(state)
@@ -99,7 +117,8 @@ class Recall:
                     state.values[name] = made[name] = again
             steps = [*map(_kept, before.steps, steps), *steps[len(before.steps) :]]
             state.steps[first:] = steps
-        self._found[node.name] = _Found(node, whole, dict(read), dict(made), steps, list(watched))
+        settled = state.settled if len(steps) == 1 else None
+        self._found[node.name] = _Found(node, whole, dict(read), dict(made), steps, list(watched), settled)
 
 
 def _again(state: State, before: _Found) -> None:
@@ -112,6 +131,19 @@ def _again(state: State, before: _Found) -> None:
     state.watched.noted = []
     state.values.update(before.made)
     state.steps += before.steps
+    _watch(state, before)
+
+
+def _holds(state: State, read: dict[str, Known | None]) -> bool:
+    """Whether the values that were read are the same objects."""
+    held = state.values.held
+    for name, known in read.items():
+        if held(name) is not known:
+            return False
+    return True
+
+
+def _watch(state: State, before: _Found) -> None:
     for operand, need, divisor in before.watched:
         state.watched.add(operand, need, divisor)
 

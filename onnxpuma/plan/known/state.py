@@ -7,14 +7,26 @@ from dataclasses import dataclass, field
 
 from onnxpuma.graph.model import Graph, Initializer, Node
 from onnxpuma.mpc.cost import Network
+from onnxpuma.ops.registry import Call, Operator
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
 from onnxpuma.plan.known.outline import Outline
 from onnxpuma.plan.known.readers import Readers
 from onnxpuma.plan.known.refusals import Refusal
-from onnxpuma.plan.known.values import Values
+from onnxpuma.plan.known.values import Known, Values
 from onnxpuma.plan.known.watched import Watched
 from onnxpuma.plan.plan import SecretInput, Selection, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A step in which all is settled but whether it truncates its results, which depends on their readers."""
+
+    call: Call
+    operator: Operator
+    constant: bool
+    # The values that are read to decide that.
+    late: dict[str, Known | None]
 
 
 @dataclass
@@ -49,6 +61,8 @@ class State:
     # The inputs of refused nodes: the steps that compute them stay in the plan.
     wanted: set[str] = field(default_factory=set)
     watched: Watched = field(default_factory=Watched)
+    # The step that was planned last, for `Recall`.
+    settled: Settled | None = None
 
     @classmethod
     def at_start(cls, outline: Outline, budget: Budget, network: Network) -> State:

@@ -52,6 +52,11 @@ class Values(dict[str, Known]):
         self._read, self._made = {}, {}
         return self._read, self._made
 
+    def noted_apart(self) -> dict[str, Known | None]:
+        """The values that are read from here on before they are set, whether they were read before or not."""
+        self._read = {}
+        return self._read
+
     def _note(self, name: str) -> None:
         if name not in self._read and name not in self._made:
             self._read[name] = self.held(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from onnxpuma.errors import OnnxpumaError
 from onnxpuma.graph.model import Node, ValueType
@@ -12,7 +13,7 @@ from onnxpuma.ops.registry import Call, Operand, Operator, Result, altered, find
 from onnxpuma.plan.bounds.ranges import bounded, ranged
 from onnxpuma.plan.bounds.watch import watched
 from onnxpuma.plan.known.readers import read_by
-from onnxpuma.plan.known.state import State
+from onnxpuma.plan.known.state import Settled, State
 from onnxpuma.plan.known.values import Known, given_types
 from onnxpuma.plan.plan import Step
 from onnxpuma.plan.walk.deferral import must_truncate, taken
@@ -45,7 +46,10 @@ def planned(state: State, node: Node) -> Parts[None]:
         raise Refused(reason, sizes=" is beyond " in reason)
     call = watched(state, _with_results(state, call, operator), operator)
     check_room(call)
-    _record(state, call, operator, constant)
+    # A server keeps constants for all its requests, and computes them again after a restart. So only steps
+    # without messages are constant: otherwise it would be out of step with the servers that still have them.
+    constant = constant and all(o.weight for o in call.secrets) and operator.moves
+    record(state, Settled(call, operator, constant, {}))
 
 
 def _types(state: State, node: Node) -> list[ValueType]:
@@ -84,12 +88,11 @@ def _left_in(outputs: Sequence[Operand], result: Result) -> list[Operand]:
     ]
 
 
-def _record(state: State, call: Call, operator: Operator, constant: bool) -> None:
+def record(state: State, settled: Settled) -> None:
     """Add the step, and note the form in which its readers find each result."""
+    call, operator, constant = settled.call, settled.operator, settled.constant
+    state.settled = replace(settled, late=state.values.noted_apart())
     resolves = tuple(must_truncate(state, o, call) for o in call.outputs)
-    # A server keeps constants for all its requests, and computes them again after a restart. So only steps
-    # without messages are constant: otherwise it would be out of step with the servers that still have them.
-    constant = constant and all(o.weight for o in call.secrets) and operator.moves
     state.steps.append(Step(len(state.steps), operator, call, call.node.outputs, resolves, constant))
     for operand, resolve in zip(call.outputs, resolves, strict=True):
         kept = altered(operand, form=Replicated, format=operand.resting) if resolve else operand

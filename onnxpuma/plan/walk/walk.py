@@ -15,7 +15,7 @@ from onnxpuma.plan.walk.kinds import Kind, kind_of
 from onnxpuma.plan.walk.lookups import looked_up
 from onnxpuma.plan.walk.parts import Parts, Refused
 from onnxpuma.plan.walk.refuse import pass_over, refuse
-from onnxpuma.plan.walk.step import planned
+from onnxpuma.plan.walk.step import planned, record
 from onnxpuma.plan.walk.undefined import is_nan
 
 _BUILDERS: dict[Kind, Callable[[State, Node], Parts[None]]] = {
@@ -33,7 +33,7 @@ def walk(state: State, recall: Recall) -> None:
     """Plan every node that the outputs need, in the graph's order. recall: of plans for the same outputs."""
     recall.start(state)
     for node in state.nodes:
-        recall.plan(state, node, visit)
+        recall.plan(state, node, visit, record)
 
 
 def visit(state: State, node: Node) -> bool:
