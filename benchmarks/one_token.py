@@ -52,7 +52,7 @@ def planned(blueprint: Blueprint, past: int, recall: Recall | None = None, draft
     }
     held = tuple(name for name in blueprint.inputs if "past" in name)
     empty = [n for n, spec in blueprint.inputs.items() if n not in known and spec.default is None]
-    shapes = {n: v.shape for n, v in known.items()} | {n: (0,) for n in empty}
+    shapes = {n: v.shape for n, v in known.items()} | dict.fromkeys(empty, (0,))
     for name in held:
         _, *rest = blueprint.inputs[name].shape
         shapes[name] = (1, *(d if isinstance(d, int) else past for d in rest))

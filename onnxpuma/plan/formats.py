@@ -190,9 +190,7 @@ def _is_plain(operand: Operand) -> bool:
     )
 
 
-def followed(
-    steps: Steps, readers: Mapping[str, Sequence[int]], number: int, new: Step
-) -> dict[int, Step]:
+def followed(steps: Steps, readers: Mapping[str, Sequence[int]], number: int, new: Step) -> dict[int, Step]:
     """Number -> step, for the new step and all that change with it: what they do not truncate follows it."""
     changed, values = {number: new}, left_by(new)
     waiting = [reader for name in values for reader in readers.get(name, ())]

@@ -160,9 +160,7 @@ class _Narrowing:
         self.state.refusals.append(Refusal(node.name, node.op, self.state.opset, reason))
 
 
-def untruncated(
-    steps: Steps, readers: Mapping[str, Sequence[int]], number: int, new: Step
-) -> Changed | None:
+def untruncated(steps: Steps, readers: Mapping[str, Sequence[int]], number: int, new: Step) -> Changed | None:
     """What changes with a product that its readers take as they did before; None where that cannot be."""
     changed = followed(steps, readers, number, new)
     if not all(_takes(steps[n], step) for n, step in changed.items() if n != number):
@@ -170,9 +168,7 @@ def untruncated(
     return changed if all(holds(steps[n], step) for n, step in changed.items()) else None
 
 
-def truncated(
-    steps: Steps, readers: Mapping[str, Sequence[int]], number: int, new: Step
-) -> Changed | None:
+def truncated(steps: Steps, readers: Mapping[str, Sequence[int]], number: int, new: Step) -> Changed | None:
     """What changes with a product that is truncated before it is read; None where its bound does not fit."""
     new = _resolved(new)
     changed = followed(steps, readers, number, new)

@@ -16,7 +16,7 @@ from onnxpuma.mpc.cost import FREE, Cost, Network
 from onnxpuma.mpc.format import Format
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.range_check import DOMAIN
-from onnxpuma.ops.registry import Call, Operator
+from onnxpuma.ops.registry import Call, Operator, Result
 from onnxpuma.ops.spread import truncated_cost
 
 
@@ -42,6 +42,19 @@ class Step:
         """Whether it belongs to the range check (plan/bounds/checks.py), and to no node of the graph."""
         return self.call.node.domain == DOMAIN
 
+    def numbered(self, index: int) -> Step:
+        """The same step, with all that it has found of itself, at another place."""
+        if index == self.index:
+            return self
+        made = object.__new__(Step)
+        made.__dict__.update(self.__dict__, index=index)
+        return made
+
+    @cached_property
+    def result(self) -> Result:
+        """The form and the format in which its kernel leaves the outputs."""
+        return self.operator.result(self.call)
+
     @cached_property
     def reads(self) -> tuple[str, ...]:
         """The secret values among its inputs."""
@@ -56,7 +69,8 @@ class Step:
     def digest(self) -> bytes:
         """A digest of all that determines the bytes that it sends."""
         call = self.call
-        text = [(self.label, self.outputs, self.resolves, self.constant, sorted(call.bounds.items()))]
+        bounds = sorted(call.bounds.items())
+        text: list[object] = [(self.label, self.outputs, self.resolves, self.constant, bounds)]
         arrays = []
         for operand in (*call.inputs, *call.outputs):
             if operand is None:

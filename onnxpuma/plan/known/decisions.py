@@ -1,8 +1,8 @@
-"""Decisions on the steps of a plan, taken over from the last plan where all that they looked at is the same.
+"""Decisions on the steps of a plan, taken over from the last plan where what they looked at is the same.
 
-A decision is a function of the steps that it reads and of who reads which value. So it is enough to note which
-steps it read. They are compared by identity: `Recall` and the decisions before have left equal steps the same
-objects.
+A decision is a function of the steps that it reads and of who reads which value. So it is enough to note
+which steps it read. They are compared by identity: `Recall` and the decisions before have left equal steps
+the same objects.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Decisions:
             read, (objects, outcome) = before
             same = len(objects) == len(given) and all(map(is_, objects, given))
             if same and all(steps[number] is step for number, step in read.items()):
-                return outcome  # type: ignore[no-any-return]
+                return outcome
         seen = _Seen(steps)
         outcome = decide(seen)
         self._made[key] = seen.read, (given, outcome)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from onnxpuma.plan.plan import Step
 
@@ -20,6 +19,6 @@ class Numbering:
         for index, step in enumerate(steps):
             again = before[index] if index < len(before) else None
             if again is None or again[0] is not step:
-                again = step, step if step.index == index else replace(step, index=index)
+                again = step, step.numbered(index)
             self._found.append(again)
         return tuple(step for _, step in self._found)

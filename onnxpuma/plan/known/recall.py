@@ -137,10 +137,7 @@ def _again(state: State, before: _Found) -> None:
 def _holds(state: State, read: dict[str, Known | None]) -> bool:
     """Whether the values that were read are the same objects."""
     held = state.values.held
-    for name, known in read.items():
-        if held(name) is not known:
-            return False
-    return True
+    return all(held(name) is known for name, known in read.items())
 
 
 def _watch(state: State, before: _Found) -> None:

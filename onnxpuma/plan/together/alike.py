@@ -73,7 +73,7 @@ def formatted(steps: Sequence[Step], fused: Call) -> Call | None:
         format = result.format or whole.resting
         for step in (steps[0], *different(steps)):
             planned = step.call.outputs[number]
-            usual = step.operator.result(step.call)
+            usual = step.result
             if planned.format != (usual.format or planned.resting) or planned.form is not usual.form:
                 return None
             if (format, result.form) != (planned.format, planned.form) and not step.resolves[number]:

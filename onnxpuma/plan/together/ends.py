@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+import numpy as np
+
 from onnxpuma.ops.registry import Call, Operand
 
 
@@ -59,3 +61,24 @@ def aligned(call: Call, axis: int, given: Given, slots: Sequence[int], out: Sequ
             return None
         found[slot] = place
     return Ends(found) if found else None
+
+
+def sizes(operands: Sequence[Operand], axis: int) -> list[int]:
+    """The sizes along an axis."""
+    return [operand.shape[axis] for operand in operands]
+
+
+def needed(operands: Sequence[Operand], filling: Filling | None) -> Filling | None:
+    """The filling, if these differ in size along its axis."""
+    if filling is None or len(set(sizes(operands, filling.axis))) == 1:
+        return None
+    return filling
+
+
+def filled_up(value: np.ndarray, shape: Sequence[int], filling: Filling | None) -> np.ndarray:
+    """A public value with as many places as the shape has along the axis that is filled up."""
+    if filling is None:
+        return value
+    widths = [(0, 0)] * value.ndim
+    widths[filling.axis] = (0, shape[filling.axis] - value.shape[filling.axis])
+    return np.pad(value, widths, constant_values=filling.fill)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from onnxpuma.ops.registry import Call, Operand, Operator, altered
 from onnxpuma.ops.side_by_side import DOMAIN, JOIN, PART
 from onnxpuma.plan.plan import Plan, Step
 from onnxpuma.plan.together.alike import alike, different, equal, fits, formatted, resting
-from onnxpuma.plan.together.ends import Filling, Given
+from onnxpuma.plan.together.ends import Filling, Given, filled_up, needed, sizes
 from onnxpuma.plan.together.rows import ends
 
 
@@ -27,10 +28,15 @@ def own_name(name: str, member: int) -> str:
 class _Value:
     """A secret value of the requests of one group: apart, end to end, or both."""
 
-    parts: list[Operand]  # by request, under their own names
+    find: Callable[[], list[Operand]]
     apart: bool = True  # whether the run has the parts
     whole: dict[int, Operand] = field(default_factory=dict)  # by axis
     filled: dict[tuple[int, int], Operand] = field(default_factory=dict)  # by axis, and the one filled up
+
+    @cached_property
+    def parts(self) -> list[Operand]:
+        """By request, under their own names."""
+        return self.find()
 
 
 @dataclass(frozen=True)
@@ -99,10 +105,13 @@ class Group:
         if step.checks:  # its random combinations follow from its name: each request has its own
             node = replace(node, name=own_name(node.name, member))
         for name, operand in zip(step.outputs, resting(step, outputs), strict=True):
-            value = self.values.setdefault(name, _Value([operand] * len(self.plans)))
+            value = self.values.get(name)
+            if value is None:
+                value = self.values[name] = _Value(partial(list, [operand] * len(self.plans)))
             value.parts[place] = operand
         made = altered(call, node=node, inputs=inputs, outputs=outputs)
-        self.steps.append(replace(step, call=made, outputs=tuple(own_name(n, member) for n in step.outputs)))
+        names = tuple(own_name(name, member) for name in step.outputs)
+        self.steps.append(Step(step.index, step.operator, made, names, step.resolves, step.constant))
 
     def _part(self, operand: Operand, place: int) -> Operand:
         """A request's own value, cut out of the whole where it is not there yet."""
@@ -179,7 +188,7 @@ class Group:
                     return None
                 whole.append(operands[0])
                 continue
-            filling = _needed(present, found.fillings.get(slot))
+            filling = needed(present, found.fillings.get(slot))
             if not present or not fits(
                 present, found.axes[slot], filled=None if filling is None else filling.axis
             ):
@@ -215,7 +224,7 @@ class Group:
             shape[filling.axis] = max(o.shape[filling.axis] for o in operands)
         changes: dict[str, Any] = {"shape": tuple(shape)}
         if first.value is not None:
-            parts = [_filled(np.asarray(o.value), shape, filling) for o in operands]
+            parts = [filled_up(np.asarray(o.value), shape, filling) for o in operands]
             changes["value"] = np.concatenate(parts, axis)
         else:
             changes["name"] = f"{first.name} of {len(operands)} requests from {self.members[0]}"
@@ -241,53 +250,39 @@ class Group:
             if whole.secret:
                 self._joined(operands, whole, axis)
         made = tuple(o.name for o in way.fused.outputs)
-        step = replace(steps[0], call=way.fused, outputs=made)
+        first = steps[0]
+        step = Step(first.index, first.operator, way.fused, made, first.resolves, first.constant)
         self.steps.append(step)
         for number, whole in enumerate(resting(step, way.fused.outputs)):
-            own = [one.call.outputs[number] for one in steps]
-            parts = [
-                altered(whole, name=own_name(name, member), shape=o.shape, beside=o.beside)
-                for member, o, name in zip(
-                    self.members, own, (one.outputs[number] for one in steps), strict=True
-                )
-            ]
-            self.values[steps[0].outputs[number]] = _Value(parts, False, {way.axis: whole})
+            parts = partial(self._parts_of, steps, number, whole)
+            self.values[first.outputs[number]] = _Value(parts, False, {way.axis: whole})
+
+    def _parts_of(self, steps: Sequence[Step], number: int, whole: Operand) -> list[Operand]:
+        """Each request's part of an output that lies end to end."""
+        own = [(one.outputs[number], one.call.outputs[number]) for one in steps]
+        return [
+            altered(whole, name=own_name(name, member), shape=o.shape, beside=o.beside)
+            for member, (name, o) in zip(self.members, own, strict=True)
+        ]
 
     def _joined(self, operands: Sequence[Operand], whole: Operand, axis: int) -> None:
         """Bring the requests' values together along `axis`, unless they lie so already."""
-        parts = [
-            altered(operand, name=own_name(operand.name, member))
-            for operand, member in zip(operands, self.members, strict=True)
-        ]
-        value = self.values.setdefault(operands[0].name, _Value(parts))
-        filled = [
-            at for at in range(len(whole.shape)) if at != axis and whole.shape[at] != min(_sizes(parts, at))
-        ]
+        value = self.values.get(operands[0].name)
+        if value is None:
+            value = self.values[operands[0].name] = _Value(partial(self._own, operands))
+        others = (at for at in range(len(whole.shape)) if at != axis)
+        filled = [at for at in others if whole.shape[at] != min(sizes(operands, at))]
         if not filled and axis not in value.whole:
             self._cut(value)
-            self._add(JOIN, parts, whole, {"axis": axis})
+            self._add(JOIN, self._own(operands), whole, {"axis": axis})
             value.whole[axis] = whole
         elif filled and (axis, filled[0]) not in value.filled:
             self._cut(value)
             made = {"axis": axis, "filled": filled[0], "size": whole.shape[filled[0]]}
-            self._add(JOIN, parts, whole, made)
+            self._add(JOIN, self._own(operands), whole, made)
             value.filled[axis, filled[0]] = whole
 
-
-def _sizes(operands: Sequence[Operand], axis: int) -> list[int]:
-    return [operand.shape[axis] for operand in operands]
-
-
-def _needed(operands: Sequence[Operand], filling: Filling | None) -> Filling | None:
-    """The filling, if these differ in size along its axis."""
-    if filling is None or len(set(_sizes(operands, filling.axis))) == 1:
-        return None
-    return filling
-
-
-def _filled(value: np.ndarray, shape: Sequence[int], filling: Filling | None) -> np.ndarray:
-    if filling is None:
-        return value
-    widths = [(0, 0)] * value.ndim
-    widths[filling.axis] = (0, shape[filling.axis] - value.shape[filling.axis])
-    return np.pad(value, widths, constant_values=filling.fill)
+    def _own(self, operands: Sequence[Operand]) -> list[Operand]:
+        """Each request's operand, under its own name."""
+        named = zip(operands, self.members, strict=True)
+        return [altered(operand, name=own_name(operand.name, member)) for operand, member in named]

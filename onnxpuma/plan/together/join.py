@@ -41,9 +41,7 @@ def joint_plan(plans: Sequence[Plan]) -> Plan:
         for output in plan.outputs
         if output.secret
     ]
-    numbered = tuple(
-        step if step.index == index else replace(step, index=index) for index, step in enumerate(steps)
-    )
+    numbered = tuple(step.numbered(index) for index, step in enumerate(steps))
     first = plans[0]
     return Plan(first.model_digest, numbered, (), (), tuple(outputs), (), {}, first.opset, first.network)
 
