@@ -23,7 +23,7 @@ from onnxpuma.ops.limits import ROOM
 from onnxpuma.ops.registry import Call, Operand, altered, widest
 from onnxpuma.ops.rows import exponent
 from onnxpuma.plan.bounds.limits import limits_of
-from onnxpuma.plan.known.decisions import Decisions, Steps
+from onnxpuma.plan.known.decisions import Changed, Decisions, Steps
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.plan import Step
 
@@ -149,14 +149,14 @@ class _Formats:
 
     def _try(self, number: int, place: int, format: Format) -> bool:
         """Let an output rest in this format, if nothing leaves its range and the network is faster so."""
-        changed = self.decisions.decided(
+        changed = self.decisions.changed(
             ("rests", number, place, format), self.steps, partial(self._changed, number, place, format)
         )
-        for n, new in changed.items():
+        for n, new in (changed or {}).items():
             self.steps[n] = new
         return bool(changed)
 
-    def _changed(self, number: int, place: int, format: Format, steps: Steps) -> dict[int, Step]:
+    def _changed(self, number: int, place: int, format: Format, steps: Steps) -> Changed:
         """The steps that change with this format of an output; none if it does not pay."""
         step, operand = steps[number], steps[number].call.outputs[place]
         if format == operand.resting or format.bits > operand.resting.bits:
@@ -190,7 +190,7 @@ def _is_plain(operand: Operand) -> bool:
     )
 
 
-def followed(steps: Steps, readers: Mapping[str, Sequence[int]], number: int, new: Step) -> dict[int, Step]:
+def followed(steps: Steps, readers: Mapping[str, Sequence[int]], number: int, new: Step) -> Changed:
     """Number -> step, for the new step and all that change with it: what they do not truncate follows it."""
     changed, values = {number: new}, left_by(new)
     waiting = [reader for name in values for reader in readers.get(name, ())]

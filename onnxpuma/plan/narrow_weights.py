@@ -23,13 +23,11 @@ from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.bounds.limits import limits_of
 from onnxpuma.plan.bounds.watch import proved
 from onnxpuma.plan.formats import followed, holds, left_by, refitted, with_values
-from onnxpuma.plan.known.decisions import Decisions, Steps
+from onnxpuma.plan.known.decisions import Changed, Decisions, Steps
 from onnxpuma.plan.known.refusals import Refusal
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.plan import Step
 from onnxpuma.plan.weights.factors import PRODUCTS
-
-Changed = dict[int, Step]
 
 
 def with_narrow_weights(state: State, decisions: Decisions | None = None) -> None:
@@ -85,7 +83,7 @@ class _Narrowing:
                 steps[number] = self.decisions.decided(("looks up", number), steps, fits, *given)
             elif step.operator.name in PRODUCTS and _factors_secret(step):
                 places = partial(self._multiplied, number)
-                changed = self.decisions.decided(("multiplies", number), steps, places, *given)
+                changed = self.decisions.changed(("multiplies", number), steps, places, *given)
                 if changed is None:
                     changed = self._unproved(number, refitted(step, self.narrow))
                 if changed is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -12,10 +13,15 @@ from onnxpuma.ops.needs import of_result
 from onnxpuma.ops.registry import Call, Operator
 from onnxpuma.plan.plan import Step
 
+_limits: WeakKeyDictionary[Step, Sequence[Limit]] = WeakKeyDictionary()
 
-def limits_of(step: Step) -> list[Limit]:
-    """The ranges that a step relies on."""
-    return limits_in(step.call, step.operator)
+
+def limits_of(step: Step) -> Sequence[Limit]:
+    """The ranges that a step relies on, found once."""
+    found = _limits.get(step)
+    if found is None:
+        found = _limits[step] = limits_in(step.call, step.operator)
+    return found
 
 
 def limits_in(call: Call, operator: Operator) -> list[Limit]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from operator import is_
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
+from onnxpuma.plan.known.sameness import kept
 from onnxpuma.plan.plan import Step
 
 _Outcome = TypeVar("_Outcome")
+Changed: TypeAlias = dict[int, Step]  # the steps that change, by number
 
 
 class Steps(Protocol):
@@ -74,6 +76,19 @@ class Decisions:
         outcome = decide(seen)
         self._made[key] = seen.read, (given, outcome)
         return outcome
+
+    def changed(
+        self, key: Hashable, steps: Steps, decide: Callable[[Steps], Changed | None], *given: object
+    ) -> Changed | None:
+        """`decided` for an outcome that is the steps that change, by number. Those that turn out as before
+        are the same objects."""
+        before = self._made.get(key)
+        old = before[1][1] if before is not None else None
+        changed = self.decided(key, steps, decide, *given)
+        if old and changed and old is not changed:
+            both = old.keys() & changed.keys()
+            changed.update((number, kept(old[number], changed[number])) for number in both)
+        return changed
 
 
 def readers_in(steps: Sequence[Step]) -> dict[str, list[int]]:

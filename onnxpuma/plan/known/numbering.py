@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from onnxpuma.plan.known.sameness import kept
 from onnxpuma.plan.plan import Step
 
 
@@ -18,7 +19,7 @@ class Numbering:
         before, self._found = self._found, []
         for index, step in enumerate(steps):
             again = before[index] if index < len(before) else None
-            if again is None or again[0] is not step:
+            if again is None or (again[0] is not step and kept(again[0], step) is step):
                 again = step, step.numbered(index)
             self._found.append(again)
         return tuple(step for _, step in self._found)

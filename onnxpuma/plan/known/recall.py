@@ -11,22 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from onnxpuma.graph.model import Node
 from onnxpuma.ops.bounds import Need
-from onnxpuma.ops.registry import Call, Operand
+from onnxpuma.ops.registry import Operand
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.known.decisions import Decisions
 from onnxpuma.plan.known.numbering import Numbering
 from onnxpuma.plan.known.outline import Outline
+from onnxpuma.plan.known.sameness import kept, same
 from onnxpuma.plan.known.state import Settled, State
 from onnxpuma.plan.known.values import Known
 from onnxpuma.plan.plan import Selection, Step
-
-LARGEST = 1 << 14  # elements of a public array that is compared element by element
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +68,7 @@ class Recall:
         """Call it when inputs and constants are entered: those that are as before become the same objects."""
         for name, known in list(state.values.items()):
             before = self._start.get(name)
-            if before is not None and _same(before, known):
+            if before is not None and same(before, known):
                 state.values[name] = before
         self._start = dict(state.values)
 
@@ -113,9 +109,9 @@ class Recall:
         if before is not None:
             for name, known in made.items():
                 again = before.made.get(name)
-                if again is not None and _same(again, known):
+                if again is not None and same(again, known):
                     state.values[name] = made[name] = again
-            steps = [*map(_kept, before.steps, steps), *steps[len(before.steps) :]]
+            steps = [*map(kept, before.steps, steps), *steps[len(before.steps) :]]
             state.steps[first:] = steps
         settled = state.settled if len(steps) == 1 else None
         self._found[node.name] = _Found(node, whole, dict(read), dict(made), steps, list(watched), settled)
@@ -149,55 +145,3 @@ def _others(state: State) -> tuple[int, ...]:
     """Changes where they are, the sizes of what a step usually leaves alone."""
     counts = state.inputs, state.refusals, state.client_nodes, state.unknown, state.wanted
     return *map(len, counts), state.revised
-
-
-def _kept(before: Step, now: Step) -> Step:
-    """The step of before, if this one is the same."""
-    a, b = before.call, now.call
-    same = (
-        (before.index, before.operator, before.outputs, before.resolves, before.constant)
-        == (now.index, now.operator, now.outputs, now.resolves, now.constant)
-        and a.node is b.node
-        and _alike_calls(a, b)
-    )
-    return before if same else now
-
-
-def _alike_calls(a: Call, b: Call) -> bool:
-    mine, theirs = (*a.inputs, *a.outputs), (*b.inputs, *b.outputs)
-    return (
-        (len(a.inputs), len(mine)) == (len(b.inputs), len(theirs))
-        and dict(a.bounds) == dict(b.bounds)
-        and all(one is other or _alike(one, other) for one, other in zip(mine, theirs, strict=True))
-    )
-
-
-def _same(one: Known, other: Known) -> bool:
-    """Whether two values are known alike, so that planning a reader has the same result."""
-    if one is other:
-        return True
-    plain = (one.type, one.client, one.constant, one.bound) == (
-        other.type,
-        other.client,
-        other.constant,
-        other.bound,
-    )
-    return plain and _equal(one.value, other.value) and _alike(one.operand, other.operand)
-
-
-def _alike(one: Operand | None, other: Operand | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    if not (_equal(one.value, other.value) and _equal(one.beside, other.beside)):
-        return False
-    arrays = ("value", "beside")
-    mine, theirs = vars(one), vars(other)
-    return all(mine[name] == theirs.get(name) for name in mine if name not in arrays)
-
-
-def _equal(one: np.ndarray[Any, Any] | None, other: np.ndarray[Any, Any] | None) -> bool:
-    if one is None or other is None or one is other:
-        return one is other
-    if one.dtype != other.dtype or one.shape != other.shape or one.size > LARGEST:
-        return False
-    return one.tobytes() == other.tobytes() if one.dtype.kind != "O" else False
