@@ -110,6 +110,8 @@ def compute(
 
 def shares_of(plans: Sequence[Plan]) -> list[float]:
     """The part of a run's bytes that is each request's, as their plans predict it."""
+    if len(plans) == 1:  # which need not be priced
+        return [1.0]
     bits = [max(plan.cost.bits, 1) for plan in plans]
     return [one / sum(bits) for one in bits]
 
