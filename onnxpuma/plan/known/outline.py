@@ -29,6 +29,7 @@ class Outline:
 
     @classmethod
     def of(cls, blueprint: Blueprint, selection: Selection) -> Outline:
+        """That of a graph and of the outputs to compute. Cost: proportional to the number of nodes."""
         graph = blueprint.graph
         nodes = needed(graph.nodes, selection.outputs)
         scales = Scales(nodes, graph, blueprint.weights, blueprint.public_inputs, selection.kept)
