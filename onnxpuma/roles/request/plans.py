@@ -1,7 +1,7 @@
 """A cache of the plans of one model, by input shapes and public inputs: planning takes 0.1 s and more.
 
 A plan for other shapes or public inputs is made from what the last one with the same outputs found where that
-still holds (plan/known/recall.py): the next token's takes a third of the time.
+still holds (plan/known/recall.py): the next token's takes about a third of the time.
 """
 
 from __future__ import annotations
