@@ -116,7 +116,7 @@ class ClientMessage(_message.Message):
     def __init__(self, request: _Optional[_Union[Request, _Mapping]] = ..., status: _Optional[_Union[StatusQuery, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., sizes: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("id", "model_digest", "version", "inputs", "outputs", "public_buffers", "handle", "keep", "release", "network", "model")
+    __slots__ = ("id", "model_digest", "version", "inputs", "outputs", "public_buffers", "handle", "keep", "release", "network", "model", "commitment", "opened")
     ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -128,6 +128,8 @@ class Request(_message.Message):
     RELEASE_FIELD_NUMBER: _ClassVar[int]
     NETWORK_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    COMMITMENT_FIELD_NUMBER: _ClassVar[int]
+    OPENED_FIELD_NUMBER: _ClassVar[int]
     id: bytes
     model_digest: bytes
     version: str
@@ -139,7 +141,51 @@ class Request(_message.Message):
     release: _containers.RepeatedCompositeFieldContainer[Held]
     network: Network
     model: str
-    def __init__(self, id: _Optional[bytes] = ..., model_digest: _Optional[bytes] = ..., version: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Array, _Mapping]]] = ..., outputs: _Optional[_Iterable[str]] = ..., public_buffers: _Optional[int] = ..., handle: _Optional[bytes] = ..., keep: _Optional[_Iterable[str]] = ..., release: _Optional[_Iterable[_Union[Held, _Mapping]]] = ..., network: _Optional[_Union[Network, _Mapping]] = ..., model: _Optional[str] = ...) -> None: ...
+    commitment: bytes
+    opened: Opened
+    def __init__(self, id: _Optional[bytes] = ..., model_digest: _Optional[bytes] = ..., version: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Array, _Mapping]]] = ..., outputs: _Optional[_Iterable[str]] = ..., public_buffers: _Optional[int] = ..., handle: _Optional[bytes] = ..., keep: _Optional[_Iterable[str]] = ..., release: _Optional[_Iterable[_Union[Held, _Mapping]]] = ..., network: _Optional[_Union[Network, _Mapping]] = ..., model: _Optional[str] = ..., commitment: _Optional[bytes] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ...) -> None: ...
+
+class Opened(_message.Message):
+    __slots__ = ("request", "opening")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    OPENING_FIELD_NUMBER: _ClassVar[int]
+    request: bytes
+    opening: bytes
+    def __init__(self, request: _Optional[bytes] = ..., opening: _Optional[bytes] = ...) -> None: ...
+
+class AuditFile(_message.Message):
+    __slots__ = ("request", "public", "servers", "client_key", "opening", "error", "version")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    PUBLIC_FIELD_NUMBER: _ClassVar[int]
+    SERVERS_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_KEY_FIELD_NUMBER: _ClassVar[int]
+    OPENING_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    request: Request
+    public: _containers.RepeatedScalarFieldContainer[bytes]
+    servers: _containers.RepeatedCompositeFieldContainer[OneServer]
+    client_key: str
+    opening: bytes
+    error: str
+    version: str
+    def __init__(self, request: _Optional[_Union[Request, _Mapping]] = ..., public: _Optional[_Iterable[bytes]] = ..., servers: _Optional[_Iterable[_Union[OneServer, _Mapping]]] = ..., client_key: _Optional[str] = ..., opening: _Optional[bytes] = ..., error: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
+
+class OneServer(_message.Message):
+    __slots__ = ("private", "key", "signing_key", "receipt", "testimony", "refusal")
+    PRIVATE_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    SIGNING_KEY_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    TESTIMONY_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    private: _containers.RepeatedScalarFieldContainer[bytes]
+    key: str
+    signing_key: str
+    receipt: bytes
+    testimony: bytes
+    refusal: str
+    def __init__(self, private: _Optional[_Iterable[bytes]] = ..., key: _Optional[str] = ..., signing_key: _Optional[str] = ..., receipt: _Optional[bytes] = ..., testimony: _Optional[bytes] = ..., refusal: _Optional[str] = ...) -> None: ...
 
 class Held(_message.Message):
     __slots__ = ("handle", "name")
@@ -256,7 +302,7 @@ class Failure(_message.Message):
     def __init__(self, error: _Optional[str] = ..., message: _Optional[str] = ..., hint: _Optional[str] = ..., retry_after: _Optional[float] = ...) -> None: ...
 
 class Status(_message.Message):
-    __slots__ = ("version", "model_digest", "party", "state", "waiting", "uptime_seconds", "detail", "network", "models", "running", "plans", "peers", "kept_bytes", "memory_bytes", "connections")
+    __slots__ = ("version", "model_digest", "party", "state", "waiting", "uptime_seconds", "detail", "network", "models", "running", "plans", "peers", "kept_bytes", "memory_bytes", "connections", "signs")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     PARTY_FIELD_NUMBER: _ClassVar[int]
@@ -272,6 +318,7 @@ class Status(_message.Message):
     KEPT_BYTES_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    SIGNS_FIELD_NUMBER: _ClassVar[int]
     version: str
     model_digest: bytes
     party: int
@@ -287,7 +334,8 @@ class Status(_message.Message):
     kept_bytes: int
     memory_bytes: int
     connections: int
-    def __init__(self, version: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., party: _Optional[int] = ..., state: _Optional[str] = ..., waiting: _Optional[int] = ..., uptime_seconds: _Optional[float] = ..., detail: _Optional[str] = ..., network: _Optional[_Union[Network, _Mapping]] = ..., models: _Optional[_Iterable[_Union[ServedModel, _Mapping]]] = ..., running: _Optional[int] = ..., plans: _Optional[int] = ..., peers: _Optional[_Iterable[_Union[PeerSeen, _Mapping]]] = ..., kept_bytes: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., connections: _Optional[int] = ...) -> None: ...
+    signs: bool
+    def __init__(self, version: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., party: _Optional[int] = ..., state: _Optional[str] = ..., waiting: _Optional[int] = ..., uptime_seconds: _Optional[float] = ..., detail: _Optional[str] = ..., network: _Optional[_Union[Network, _Mapping]] = ..., models: _Optional[_Iterable[_Union[ServedModel, _Mapping]]] = ..., running: _Optional[int] = ..., plans: _Optional[int] = ..., peers: _Optional[_Iterable[_Union[PeerSeen, _Mapping]]] = ..., kept_bytes: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., connections: _Optional[int] = ..., signs: bool = ...) -> None: ...
 
 class ServedModel(_message.Message):
     __slots__ = ("name", "digest", "graphs")

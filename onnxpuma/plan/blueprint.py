@@ -77,6 +77,8 @@ class Blueprint:
     resting: Format = RESTING
     # The noise on its outputs, which nodes of the graph add; None: they are exact (graph/noising.py).
     noised: Noised | None = None
+    # The public key to which servers seal what an audit needs (transport/sealing.py); "": no audits.
+    owner_key: str = ""
     # Public constants that may have been trained: `share` asks the owner about them before anybody else sees
     # them. Known where the model was prepared, and not shared.
     doubtful: tuple[str, ...] = field(default=(), repr=False, compare=False)
@@ -176,6 +178,7 @@ class Blueprint:
             "checked": self.checked,
             "resting": list(self.resting),
             **({} if self.noised is None else {"noise": self.noised.entries()}),
+            **({"owner_key": self.owner_key} if self.owner_key else {}),
         }
 
     def files(self) -> dict[str, bytes]:
@@ -231,6 +234,7 @@ class Blueprint:
             {name: tuple(sources) for name, sources in derived["resumed"].items()},
             resting=Format(*policy["resting"]),
             noised=Noised.read(policy.get("noise")),
+            owner_key=policy.get("owner_key", ""),
             **{key: policy[key] for key in ("fractions", "rings", "reads", "checked", "facts", "declared")},
         )
         if made.digest != policy["digest"]:  # it has entries that were not read from it

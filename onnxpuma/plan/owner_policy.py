@@ -38,6 +38,8 @@ class Policy:
     # Noise on outputs, and the answers that a client may get (docs/differential-privacy.md). The range check
     # is then off: its verdict would be an answer without noise.
     noise: OutputNoise | None = None
+    # The public key to which servers seal what an audit needs (transport/sealing.py); "": no audits.
+    owner_key: str = ""
 
     @property
     def patterns(self) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from onnxpuma.ops.registry import FINEST
 from onnxpuma.plan.inputs.spec import LARGEST_INPUT
 from onnxpuma.plan.narrow import fits
 from onnxpuma.plan.noise.noised import Noised
+from onnxpuma.transport.sealing import is_owner_key
 from onnxpuma.versions import FILES
 
 COPY_AGAIN = "copy the folder again from the model's owner"
@@ -45,7 +46,7 @@ def read_policy(content: bytes, where: str) -> dict[str, Any]:
             f"{where} was shared with onnxpuma {policy['version']}, this reads the files of {FILES}",
             "install the same version as its owner, or share the model again",
         )
-    _check_form({"noise": None, **policy}, _FORM, where)  # a policy without noise does not mention it
+    _check_form({**_LEFT_OUT, **policy}, _FORM, where)
     _check_form(policy["derived"], _DERIVED, where)
     return policy
 
@@ -157,6 +158,7 @@ def _table_of(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, dict) and all(map(holds, value.values()))
 
 
+_LEFT_OUT = {"noise": None, "owner_key": ""}  # entries that a policy mentions only where they say more
 _FORM = {
     "digest": _is_text,
     "public_inputs": _list_of(_is_text),
@@ -171,6 +173,7 @@ _FORM = {
     "facts": _table_of(_table_of(_is_exponent)),
     "declared": _table_of(_is_interval),
     "noise": _is_noise,
+    "owner_key": lambda value: value == "" or (_is_text(value) and is_owner_key(value)),
     "checked": lambda value: isinstance(value, bool),
     "resting": lambda value: isinstance(value, list) and len(value) == 2 and all(map(_is_count, value)),
 }

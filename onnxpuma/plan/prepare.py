@@ -98,6 +98,7 @@ def prepare_model(
         declared={name: ends for name, ends in input_ranges().items() if vocabulary and name in graph.inputs},
         doubtful=constants.doubtful(graph, seen),
         noised=noised,
+        owner_key=policy.owner_key,
     )
     return resuming({"": blueprint}, policy.keep_only)[""], graph
 

@@ -9,33 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from onnxpuma.roles.request.message import Asked
 from onnxpuma.roles.request.receipt import Signed
+from onnxpuma.roles.request.testimony import Testimony as Testimony
 from onnxpuma.transport.request import Request
-
-Way = tuple[int, int]  # sender, receiver
-
-
-@dataclass(frozen=True)
-class Testimony:
-    """What one server handed over of a session. Its signature is checked already, with its signing key."""
-
-    party: int
-    session: bytes
-    coins: tuple[bytes, ...] = field(repr=False)  # of all three, by party, as this server had them
-    # Its own randomness for the keys that it shares with the party before it and the party after it: in the
-    # order in which `open_session` draws it.
-    parts: tuple[bytes, bytes] = field(repr=False)
-    keys: Mapping[int, bytes] = field(repr=False)  # its two session keys, by component
-    # The digests of all messages that it sent to and received from each neighbour, in order, opening
-    # included: what it says its chains are made of.
-    digests: Mapping[Way, tuple[bytes, ...]] = field(repr=False)
-    begun: Mapping[str, Any]  # the statement of its first signature (receipt.BEGUN)
-    at_begin: bytes  # that signature; all there is where the run did not end
-    payload: bytes = field(repr=False)  # what it signed, of which all of the above was read
-    signature: bytes = b""
 
 
 @dataclass(frozen=True)
