@@ -72,6 +72,7 @@ seconds = {m.seconds:g}             # to run one request
 
 [receipts]  # that the servers sign about each run, if their signing keys are listed above
 on = {on}              # the same at all three
+canary_seconds = {canary:g}    # a client that uses canaries may have a session audited for so long
 """
 
 
@@ -99,6 +100,7 @@ def write_cluster_template(
         k=KeptConfig(),
         m=LimitConfig(),
         on=str(ReceiptConfig().on).lower(),
+        canary=ReceiptConfig().canary_seconds,
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -130,6 +130,8 @@ class ReceiptConfig:
     """Receipts that the servers sign about each run, if cluster.toml lists their signing keys."""
 
     on: bool = True  # the same at all three, and at clients
+    # For which a server keeps the keys of a session that its client may open as a canary.
+    canary_seconds: float = _setting(30.0, 0.01, 3600.0, "seconds")
 
 
 @dataclass(frozen=True, slots=True)

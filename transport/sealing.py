@@ -60,7 +60,7 @@ class OwnerKey:
         secret = Path(f"{path}.secret")
         write_key_file(
             secret,
-            "# onnxpuma key of a model's owner. Keep it offline: it opens what servers hand over for audits.\n"
+            "# onnxpuma key of a model's owner. Keep it offline: it opens what servers hand over.\n"
             f"# Its public key: {self.public}\n"
             f"{SECRET_PREFIX}{self._secret.private_bytes_raw().hex()}\n",
             mode=0o600,

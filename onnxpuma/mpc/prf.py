@@ -129,6 +129,10 @@ class PartyKeys:
         """The next words of K_key. Raises KeyError if this party does not hold it."""
         return self._streams[key].draw(shape, bits)
 
+    def secrets(self) -> dict[int, bytes]:
+        """The two keys, by component: for the audit of a canary by the model's owner, and for nobody else."""
+        return dict(self._keys)
+
     def code(self, key: int, *context: bytes) -> bytes:
         """32 bytes that the two holders of K_key alone can compute: a commitment to it, or a key for another
         purpose. context: the use; another one yields an unrelated code."""

@@ -13,7 +13,6 @@ import pytest
 from onnxpuma.config import ReceiptConfig
 from onnxpuma.errors import ConfigError, OnnxpumaError, ReceiptError
 from onnxpuma.interpreter import Interpreter
-from onnxpuma.mpc.prf import fresh_part
 from onnxpuma.roles.audit.replay import Asking, Recorded, replay
 from onnxpuma.roles.client.client import Client
 from onnxpuma.roles.local.cluster import LocalCluster
@@ -40,8 +39,10 @@ class Watched:
             self.private[party] = [memoryview(bytes(b)) for b in job.request.private]
             return real_compute(begun, interpreter, *rest)
 
-        def open_session(link: Any, batch: Any, sides: Any, identities: Any, label: str) -> Any:
-            parts = self.parts[link.party] = [fresh_part(), fresh_part()]
+        def open_session(
+            link: Any, batch: Any, sides: Any, identities: Any, label: str, draw: Any
+        ) -> Any:
+            parts = self.parts[link.party] = [draw(), draw()]
             coming = iter(parts)
             return real_open(link, batch, sides, identities, label, lambda: next(coming))
 

@@ -90,7 +90,7 @@ class LocalCluster:
         samples: Mapping[str, Samples] | None = None,  # to calibrate a model that is shared here
         network: NetworkConfig | None = None,  # for which they plan; None: the usual one
         memory: int | None = None,  # bytes for the weights of each server; None: what the machine can spare
-        receipts: bool = True,  # whether the servers sign what they do
+        receipts: bool | ReceiptConfig = True,  # whether the servers sign what they do
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="onnxpuma-")
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -100,7 +100,7 @@ class LocalCluster:
         self._timeouts = timeouts or TimeoutConfig()
         self._limits = limits or LimitConfig()
         self._network = network or NetworkConfig()
-        self._receipts = ReceiptConfig(receipts)
+        self._receipts = receipts if isinstance(receipts, ReceiptConfig) else ReceiptConfig(receipts)
         self._memory = MemoryConfig((memory or 0) / 1e9)
         try:
             self.model_dir = self._model_dir(Path(model), samples)

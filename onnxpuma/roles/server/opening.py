@@ -28,6 +28,7 @@ from onnxpuma.roles.server.job import Batch, Job
 from onnxpuma.transport.link import PARTIES, Buffer, Link, Tag
 
 LABEL = "opening"
+SIGNED_LABEL = f"{LABEL} with receipts"  # servers that sign and servers that do not refuse each other
 RUNS, LATER, REFUSED = range(3)  # what becomes of a request: the highest of what three servers say
 
 

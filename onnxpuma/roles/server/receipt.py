@@ -10,11 +10,21 @@ from datetime import datetime, timezone
 from typing import Any
 
 from onnxpuma.errors import TransportError
-from onnxpuma.mpc.prf import PartyKeys
+from onnxpuma.mpc.prf import PartyKeys, fresh_part
 from onnxpuma.roles.request.passage import vouching
-from onnxpuma.roles.request.receipt import FORM, SALT_BYTES, begun, canonical, client_code, code_of, told
+from onnxpuma.roles.request.receipt import (
+    BEGUN,
+    FORM,
+    SALT_BYTES,
+    begun,
+    canonical,
+    client_code,
+    code_of,
+    told,
+)
 from onnxpuma.roles.server.identity import shared_component
 from onnxpuma.roles.server.job import Job
+from onnxpuma.roles.server.retained import Evidence
 from onnxpuma.transport.chained import ChainedLink, Passed
 from onnxpuma.transport.link import PARTIES, Buffer, Link, Tag
 from onnxpuma.transport.signing import SigningKey, is_signed
@@ -43,6 +53,13 @@ class Witness:
         self._statement: dict[str, Any] = {}
         self._begun = b""
         self._chain_keys: dict[tuple[int, int], bytes] = {}  # by sender and receiver
+        self._parts: list[bytes] = []
+        self._keys: PartyKeys | None = None
+
+    def draw(self) -> bytes:
+        """A part of this server's for a key of the session, as `open_session` draws them."""
+        self._parts.append(fresh_part())
+        return self._parts[-1]
 
     def begin(self, keys: PartyKeys, jobs: Sequence[Job]) -> None:
         """Sign what the run begins with, once its session is open.
@@ -52,7 +69,7 @@ class Witness:
         for job in jobs:
             salt = self._salts[job.digest] = os.urandom(SALT_BYTES)
             self._inputs[job.digest] = code_of(salt, "inputs", job.request.private)
-        me = self.link.party
+        me, self._keys = self.link.party, keys
         commitments = {c: keys.code(c, b"commitment", self._session) for c in (me, (me + 1) % PARTIES)}
         for peer in _peers(me):
             for way in ((me, peer), (peer, me)):
@@ -127,6 +144,28 @@ class Witness:
             "ended": _now(),
         }
         return told(statement, self._begun, self._signer.key.sign(b"end" + canonical(statement)), salt)
+
+    def evidence(self, job: Job) -> Evidence | None:
+        """What an audit of this run needs of this server, which the two of them then own; None unless the
+        run has begun, and serves `job` alone, whose client may open it as a canary."""
+        commitment, keys = job.request.body.commitment, self._keys
+        if not commitment or keys is None or self._statement["jobs"] != [job.digest.hex()]:
+            return None
+        me = self.link.party
+        digests = {(me, peer): tuple(passed.digests) for peer, passed in self.link.sent.items()}
+        digests |= {(peer, me): tuple(passed.digests) for peer, passed in self.link.received.items()}
+        begun = {name: self._statement[name] for name in BEGUN}
+        return Evidence(
+            me,
+            self._session,
+            job.coins,
+            [bytearray(part) for part in self._parts],
+            {component: bytearray(key) for component, key in keys.secrets().items()},
+            digests,
+            begun,
+            self._begun,
+            commitment,
+        )
 
 
 def chain_key(keys: PartyKeys, sender: int, receiver: int) -> bytes:

@@ -21,6 +21,7 @@ from onnxpuma.plan.known.readers import needed
 from onnxpuma.plan.plan import SecretInput
 from onnxpuma.plan.shapes import check_shapes
 from onnxpuma.plan.together.join import Joints
+from onnxpuma.roles.request.commitment import COMMITMENT_BYTES
 from onnxpuma.roles.request.feed import check_filling
 from onnxpuma.roles.request.message import MADE_HERE, Asked, buffer_lengths, check_private, read_public_part
 from onnxpuma.roles.request.network import described
@@ -60,6 +61,7 @@ class Reception:
     def adopt(self, config: ClusterConfig) -> None:
         """From now on take requests of these clients, within these limits."""
         self.limits, self._clients = config.limits, config.clients
+        self._signs = config.signers is not None
         self.memory = self.limits.request_megabytes * 1_000_000 or int(MEMORY_SHARE * machine_bytes())
         self.store.limits = config.kept
 
@@ -84,6 +86,7 @@ class Reception:
         self.admission.check(request, waiting, self.limits)
         plans = self.graph_of(request).plans
         blueprint = plans.blueprint
+        _check_commitment(request.body.commitment, blueprint, self._signs)
         _check_counts(request.body, blueprint)
         if [len(buffer) for buffer in request.public[:1]] != [DIGEST_BYTES]:
             raise InputError("the request carries no digest of a plan", MADE_HERE)
@@ -102,7 +105,8 @@ class Reception:
             for name, place in asked.held.items()
         }
         check_held(blueprint, asked, held)
-        return Job(request, asked, held, self._clients.get(request.client, ""))
+        key, alone = self._clients.get(request.client, ""), bool(request.body.commitment)
+        return Job(request, asked, held, key, alone=alone)
 
     def let_go(self, request: Request) -> bool:
         """Forget the kept values named by a request that asks for nothing else; False if it names none.
@@ -200,6 +204,19 @@ def _shared(blueprint: Blueprint, node: Node, name: str, asked: Asked) -> Secret
     if node.op in ("MatMul", "Gemm", "Conv") and spec.dtype.kind == "f" and weights:
         return SecretInput(name, asked.shapes[name], spec.dtype, blueprint.resting)
     return None
+
+
+def _check_commitment(commitment: bytes, blueprint: Blueprint, signs: bool) -> None:
+    """InputError for a commitment that could not be opened here, or is none."""
+    if commitment and not signs:
+        raise InputError("these servers sign no receipts", "use no canaries: nothing would prove a cheat")
+    if commitment and not blueprint.owner_key:
+        raise InputError(
+            "the model names no owner's key to which servers could seal what they hand over",
+            "its owner makes one with `onnxpuma keygen --owner` and shares the model with --owner",
+        )
+    if len(commitment) not in (0, COMMITMENT_BYTES):
+        raise InputError(f"the request's commitment has {len(commitment)} bytes", MADE_HERE)
 
 
 def _check_counts(body: wire_pb2.Request, blueprint: Blueprint) -> None:

@@ -22,6 +22,7 @@ from onnxpuma.errors import (
 )
 from onnxpuma.roles.request.network import described
 from onnxpuma.roles.server.agreement import Agreement
+from onnxpuma.roles.server.aside import Aside
 from onnxpuma.roles.server.budgets import AnswerLedger
 from onnxpuma.roles.server.departure import Departure
 from onnxpuma.roles.server.follower import Follower
@@ -33,6 +34,7 @@ from onnxpuma.roles.server.orders import Orders
 from onnxpuma.roles.server.progress import told_progress
 from onnxpuma.roles.server.receipt import Signer
 from onnxpuma.roles.server.reception import Reception, Served
+from onnxpuma.roles.server.retained import Retained
 from onnxpuma.roles.server.run import Begun, compute, opened
 from onnxpuma.roles.server.sides import settled, sides_of
 from onnxpuma.roles.server.standing import Board, Standing
@@ -74,9 +76,11 @@ class RequestLoop:
     ) -> None:
         self.signer, self.ledger = signer, ledger
         self.link, self.port = link, port
-        self.identity, self.menus, self.orders = identity, menus, orders
+        self.identity, self.orders = identity, orders
         self.config, self.store = config, Store(config.kept)
+        self.retained = Retained(config.receipts.canary_seconds)
         self.reception = Reception(link.party, models, self.store, config)
+        self.aside = Aside(self.reception, self.retained, menus, signer)
         plans = [served.plans for graphs in models.values() for served in graphs.values()]
         self.standing = Standing(link, port, self.store, plans, board)
         kind: type[Agreement] = Leader if link.party == 0 else Follower
@@ -100,6 +104,7 @@ class RequestLoop:
                 sockets.wait([*self.link.waits_on(), *self.port.waits_on()], idle)
             self._listen()
             self.store.expire()
+            self.retained.expire()
             problems = self.problems()
             if not problems and ready is not None:
                 planned = described(self.identity.network)
@@ -194,6 +199,7 @@ class RequestLoop:
             self.config = config
             self.reception.adopt(config)
             self.agreement.limits = config.limits
+            self.retained.seconds = config.receipts.canary_seconds
             self.port.admit(client_names(config), bounds_of(config))
         self.standing.refresh(len(self.agreement.jobs), len(self._running.present) if self._running else 0)
 
@@ -201,6 +207,8 @@ class RequestLoop:
         waiting = [job.request for job in self.agreement.jobs.values()]
         try:
             job = self.reception.take_in(request, waiting)
+            if job.request.body.commitment:
+                self.retained.check_room()
         except Exception as error:
             _log.warning("a request of %s was refused: %s", request.client, line_of(error))
             self.port.fail(request, error)
@@ -211,14 +219,12 @@ class RequestLoop:
         self.agreement.add(job)
 
     def _serve_aside(self, request: Request) -> None:
-        """Serve a request for no computation: to release kept values, or for the model's public part."""
         try:
-            done = self.reception.let_go(request)
-            menu = self.menus[self.reception.model_of(request)]
+            answer = self.aside.answer(request)
         except InputError as error:
             self.port.fail(request, error)
             return
-        self.port.reply(request, wire_pb2.Result(), [] if done else menu)
+        self.port.reply(request, wire_pb2.Result(), answer)
 
     # ---- a run ----------------------------------------------------------------------------------------
 
@@ -249,7 +255,12 @@ class RequestLoop:
             self.port.reply(job.request, wire_pb2.Accepted(session=batch.session))
         graph = self.reception.graph_of(batch.present[0].request)
         progress = told_progress(batch, self.link, self.port, self._began)
-        done = compute(begun, graph.interpreter, graph.joints, self._between_rounds, progress)
+        try:
+            done = compute(begun, graph.interpreter, graph.joints, self._between_rounds, progress)
+        finally:
+            if begun.witness is not None:
+                job, owner = batch.present[0], graph.plans.blueprint.owner_key
+                self.retained.keep(job.request, owner, begun.witness.evidence(job))
         self.reception.admission.ran(time.monotonic() - self._began, len(done))
         for job, one in zip(batch.present, done, strict=True):
             self.store.release(job.request.client, job.asked.release)

@@ -23,7 +23,7 @@ from onnxpuma.plan.plan import Plan
 from onnxpuma.plan.together.join import Joints, own_name
 from onnxpuma.roles.request.answer import result
 from onnxpuma.roles.server.job import Batch, Job
-from onnxpuma.roles.server.opening import LABEL, Side, open_session
+from onnxpuma.roles.server.opening import SIGNED_LABEL, Side, open_session
 from onnxpuma.roles.server.receipt import Signer, Witness
 from onnxpuma.roles.server.store import KeptShares
 from onnxpuma.transport import wire_pb2
@@ -62,7 +62,7 @@ def opened(
     if signer is None:
         return Begun(link, batch.session, open_session(link, batch, sides, identities), None)
     witness = Witness(signer, link, batch.session)
-    keys = open_session(witness.link, batch, sides, identities, f"{LABEL} with receipts")
+    keys = open_session(witness.link, batch, sides, identities, SIGNED_LABEL, witness.draw)
     return Begun(witness.link, batch.session, keys, witness)
 
 

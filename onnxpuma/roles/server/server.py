@@ -157,6 +157,7 @@ class Server:
             state="starting",
             network=told(network),
             models=models,
+            signs=self._signer is not None,
         )
         parts = {name: held.part for name, held in holdings.items()}
         identity = Identity(self.party, f"{__version__}+{lockstep_code()}", parts, network)
@@ -186,9 +187,13 @@ class Server:
         ):
             graphs = {name: held.graphs for name, held in holdings.items()}
             menus = {name: held.model.menu() for name, held in holdings.items()}
-            RequestLoop(
+            loop = RequestLoop(
                 self.config, link, port, graphs, identity, menus, orders, board, self._signer, ledger
-            ).serve(lambda: self._begin(ready))
+            )
+            try:
+                loop.serve(lambda: self._begin(ready))
+            finally:
+                loop.retained.clear()
             status.state = "stopping"
             board.show(status)
 
