@@ -10,6 +10,7 @@ OnnxpumaError
 ├── UnreliableError            a value left its range during a run: the result may be anything
 ├── AccuracyError              a result on shares is further from the one in the clear than is allowed
 ├── BudgetError                the model's owner allows this client no more answers
+├── CanaryError                an answer to a canary is wrong: a server departed from the program
 ├── ReceiptError           a receipt is missing, forged, damaged or at odds with itself
 ├── ProtocolError              a protocol was called outside its stated conditions
 └── TransportError             bytes did not arrive whole, in time, in step, or from the right sender
@@ -144,6 +145,17 @@ class ReceiptError(OnnxpumaError):
     """A receipt of a run is missing, forged, damaged or at odds with itself."""
 
     exit_status = 11
+
+
+class CanaryError(OnnxpumaError):
+    """The answer to a canary is wrong, or its run failed: a server departed from the program."""
+
+    exit_status = 12
+
+    def __init__(self, message: str, hint: str = "", outcome: object = None) -> None:
+        super().__init__(message, hint)
+        # Of the request beside it, which had its answer by then; as doubtful as any from these servers.
+        self.outcome = outcome
 
 
 class ProtocolError(OnnxpumaError):

@@ -11,6 +11,7 @@ from threading import Event
 from typing import TypeAlias
 
 import zmq
+from google.protobuf.message import Message
 
 from onnxpuma.errors import (
     InputError,
@@ -18,16 +19,17 @@ from onnxpuma.errors import (
     PeerLostError,
     RequestTimeoutError,
     StoppingError,
-    TransportError,
 )
 from onnxpuma.transport import sockets, wire, wire_pb2
 from onnxpuma.transport.again import Again, Try
 from onnxpuma.transport.client_line import ClientLine, nobody_answers
 from onnxpuma.transport.curve import KeyPair
 from onnxpuma.transport.descriptors import require_descriptors
+from onnxpuma.transport.each import Answered, each, read_one
 from onnxpuma.transport.failure import error_of, most_telling
 from onnxpuma.transport.line import Peer
 from onnxpuma.transport.link import PARTIES, Buffer, as_bytes
+from onnxpuma.transport.request import ID_BYTES
 
 News: TypeAlias = wire_pb2.Accepted | wire_pb2.Queued | wire_pb2.Progress
 
@@ -75,6 +77,7 @@ class Cluster:
         self._context = zmq.Context()
         self._servers: list[ClientLine] = []
         self._closed = False
+        self.latest = b""  # the id under which a request was last sent
         try:
             for number, place in enumerate(servers):
                 self._servers.append(self._dial(number, place))
@@ -165,7 +168,7 @@ class Cluster:
         state: Try,
     ) -> list[Answer]:
         """Send a request once, with a fresh id, and wait for the results."""
-        head.id = os.urandom(16)
+        self.latest = head.id = os.urandom(ID_BYTES)
         losses = [server.watch.losses for server in self._servers]
         shared = [as_bytes(b) for b in public]
         try:
@@ -183,27 +186,20 @@ class Cluster:
 
     def status(self, timeout: float | None = None) -> list[wire_pb2.Status | OnnxpumaError]:
         """Each server's status, or the reason why it has none to give; takes `timeout` seconds at most."""
-        seconds = self.connect_timeout if timeout is None else timeout
-        deadline = time.monotonic() + seconds
-        tag = os.urandom(16)
-        self._refresh()
-        answers: dict[int, wire_pb2.Status | OnnxpumaError] = {}
-        asked: set[int] = set()
-        while len(answers) < len(self._servers) and (remaining := deadline - time.monotonic()) > 0:
-            for server in self._servers:
-                if server.number not in asked and server.connected():
-                    asked.add(server.number)
-                    self._push(server, [wire.encode_client(wire_pb2.StatusQuery(tag=tag), [])])
-                try:
-                    server.check_trust()
-                    while (message := self._read_one(server)) is not None:
-                        if message[0].request == tag:
-                            answers[server.number] = message[0].status
-                except TransportError as error:
-                    answers[server.number] = error
-            if len(answers) < len(self._servers):
-                self._wait(min(0.1, remaining))
-        return [answers.get(server.number, server.silent(seconds)) for server in self._servers]
+        tag = os.urandom(ID_BYTES)
+        answers = self._each(wire_pb2.StatusQuery(tag=tag), tag, timeout)
+        return [a if isinstance(a, OnnxpumaError) else a[0].status for a in answers]
+
+    def aside(
+        self, body: wire_pb2.Request, timeout: float | None = None
+    ) -> list[list[memoryview] | OnnxpumaError]:
+        """What each server answers to a request for no computation, or the reason why it gives no answer;
+        takes `timeout` seconds at most."""
+        asked = wire_pb2.Request()
+        asked.CopyFrom(body)
+        asked.id = os.urandom(ID_BYTES)
+        answers = self._each(asked, asked.id, timeout)
+        return [a if isinstance(a, OnnxpumaError) else a[1] for a in answers]
 
     def close(self) -> None:
         """Disconnect; the servers drop a request that is still running."""
@@ -235,7 +231,7 @@ class Cluster:
         reports: dict[int, OnnxpumaError] = {}
         while len(answers) < len(self._servers):
             for server, before in zip(self._servers, losses, strict=True):
-                while server.number not in reports and (message := self._read_one(server)) is not None:
+                while server.number not in reports and (message := read_one(server)) is not None:
                     head, buffers = message
                     kind = head.WhichOneof("body")
                     if kind == "failure" and head.request in (request, b""):
@@ -267,6 +263,11 @@ class Cluster:
                 self._wait(deadline - now)
         return [answers[server.number] for server in self._servers]
 
+    def _each(self, body: Message, tag: bytes, timeout: float | None) -> list[Answered | OnnxpumaError]:
+        self._refresh()
+        seconds = self.connect_timeout if timeout is None else timeout
+        return each(self._servers, body, tag, seconds, self._wait)
+
     def _wait(self, seconds: float) -> None:
         """Sleep until something happens, `seconds` at most."""
         if self._halt is not None:
@@ -290,11 +291,3 @@ class Cluster:
 
     def _push(self, server: ClientLine, frames: list[bytes | memoryview]) -> bool:
         return server.push(frames)
-
-    def _read_one(self, server: ClientLine) -> tuple[wire_pb2.ServerMessage, list[memoryview]] | None:
-        try:
-            frames = [f.buffer for f in server.out.socket.recv_multipart(zmq.NOBLOCK, copy=False)]
-        except zmq.Again:
-            return None
-        message = wire.decode_server(frames[0])
-        return message, wire.join(message.sizes, frames[1:])

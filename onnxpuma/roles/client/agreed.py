@@ -1,10 +1,10 @@
-"""What a client believes of its servers only where all three say the same: the model and the network."""
+"""What a client believes of its servers only where all three say the same: model, network, receipts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from onnxpuma.errors import OnnxpumaError, PlanError
+from onnxpuma.errors import OnnxpumaError, PlanError, ReceiptError
 from onnxpuma.mpc.cost import Network
 from onnxpuma.roles.request.network import SAME_EVERYWHERE, described, heard
 from onnxpuma.roles.shared.model import SharedModel
@@ -37,3 +37,13 @@ def agreed_network(answers: Sequence[wire_pb2.Status | OnnxpumaError]) -> Networ
                 SAME_EVERYWHERE,
             )
     return found[0]
+
+
+def check_signing(answers: Sequence[wire_pb2.Status | OnnxpumaError], due: bool) -> None:
+    """ReceiptError where a server signs no receipts although they are due, before anything is sent."""
+    for server, answer in enumerate(answers):
+        if due and isinstance(answer, wire_pb2.Status) and not answer.signs:
+            raise ReceiptError(
+                f"server {server} signs no receipts",
+                "let all servers and clients have the same [receipts] and signing keys in cluster.toml",
+            )

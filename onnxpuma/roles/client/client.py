@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from threading import Event, Lock
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+from typing import Any
 
 import numpy as np
 
 from onnxpuma.config import ClusterConfig
-from onnxpuma.errors import OnnxpumaError, PlanError, UnreliableError
+from onnxpuma.errors import OnnxpumaError, PlanError
 from onnxpuma.mpc.cost import Network
 from onnxpuma.observe import Progress
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.plan import Plan, Selection
-from onnxpuma.roles.client.agreed import agreed_model, agreed_network
+from onnxpuma.plan.plan import Plan
+from onnxpuma.roles.client.agreed import agreed_model, agreed_network, check_signing
+from onnxpuma.roles.client.asking import Asking, Wanted, plan_of
+from onnxpuma.roles.client.asking import Dealt as Dealt
+from onnxpuma.roles.client.complaint import Sent
 from onnxpuma.roles.client.consent import check_consent, check_named
-from onnxpuma.roles.client.news import Watch, relay, told
+from onnxpuma.roles.client.mixing import Mixing, Ridden
+from onnxpuma.roles.client.news import Watch, relay
 from onnxpuma.roles.client.outcome import Outcome as Outcome
-from onnxpuma.roles.client.receipt import taken_receipt
-from onnxpuma.roles.request.answer import open_result
-from onnxpuma.roles.request.feed import check_feed, check_outputs, check_values
-from onnxpuma.roles.request.kept import HANDLE_BYTES, Kept
-from onnxpuma.roles.request.message import deal_inputs, held_entries, public_part
+from onnxpuma.roles.request.canary_file import Canary
+from onnxpuma.roles.request.commitment import commitment_of, unopenable
+from onnxpuma.roles.request.feed import check_feed, check_outputs
+from onnxpuma.roles.request.kept import Kept
+from onnxpuma.roles.request.message import held_entries
 from onnxpuma.roles.request.plans import Plans
 from onnxpuma.roles.shared.model import SharedModel
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.cluster import Cluster
 from onnxpuma.transport.curve import KeyPair
 from onnxpuma.transport.line import Peer
-from onnxpuma.transport.link import Buffer
-
-Dealt: TypeAlias = Callable[[Plan, Sequence[Sequence[Buffer]]], None]
 
 
 class Client:
@@ -54,6 +56,7 @@ class Client:
         public_inputs: Sequence[str] = (),
         model_name: str = "",  # of several at these servers; empty: the only one
         halt: Event | None = None,  # another thread sets it to end a request with a CancelledError
+        mixing: Mixing | None = None,  # canaries that ride beside requests
     ) -> None:
         self._config, self._keys = config, keys
         timeouts = config.timeouts
@@ -69,11 +72,12 @@ class Client:
             halt=halt,
         )
         self._model_name = model_name
-        self._lock = Lock()
+        self._asking = Asking(self._cluster, config, keys.public, model_name)
         self._model = SharedModel.of(model) if isinstance(model, Blueprint) else model
         self._network: Network | None = None
         self._plans: dict[str, Plans] = {}
         self._public_inputs = tuple(public_inputs)
+        self._mixing = mixing
 
     def __repr__(self) -> str:
         return f"<Client of {', '.join(party.name for party in self._config.parties)}>"
@@ -87,6 +91,7 @@ class Client:
             public_inputs=self._public_inputs,
             model_name=self._model_name,
             halt=halt,
+            mixing=self._mixing,
         )
         made._network, made._plans = self._network, self._plans
         return made
@@ -101,7 +106,7 @@ class Client:
         """The public part of the model, fetched at first use. PlanError when the servers' copies differ,
         InputError when they have no model of this name or several without a name given."""
         if self._model is None:
-            with self._lock:
+            with self._asking.lock:
                 answers = self._cluster.request(wire_pb2.Request(model=self._model_name), [], [[], [], []])
             self._model = agreed_model([[bytes(b) for b in answer.buffers] for answer in answers])
         return self._model
@@ -138,7 +143,7 @@ class Client:
         """The plan that a request with this feed would run. Raises InputError and TransportError as `run`."""
         plans = self._known(graph)
         opened, _ = check_outputs(plans.blueprint, None)
-        return _plan(plans, self._fed(plans.blueprint, feed, public_inputs), opened)
+        return plan_of(plans, self._fed(plans.blueprint, feed, public_inputs), opened)
 
     def run(
         self,
@@ -164,73 +169,64 @@ class Client:
         TransportError when the servers cannot be reached, fail or take too long.
         """
         news = watch if progress is None else relay(progress)
-        asked = feed, output_names, news, timeout, dealt, graph, keep, tuple(release), public_inputs
+        request = Wanted(
+            feed, output_names, news, timeout, dealt, graph, keep, tuple(release), tuple(public_inputs)
+        )
+        mixing = self._mixing
+        if mixing is None:
+            return self._tried(request)
+        blueprint = self.model.graph(graph)
+        ridden = mixing.ridden(blueprint, self._fed(blueprint, feed, public_inputs), request, self._config)
+        committed = replace(request, commitment=unopenable())
+        return mixing.beside(self, ridden, lambda: self._tried(committed))
+
+    def probe(self, canary: Canary, ridden: Ridden, sent: Sent) -> Outcome:
+        """Run a canary as if it were a request like `ridden`; `sent` takes in what left and came back. Raises
+        as `run`."""
+        wanted = Wanted(
+            canary.feed,
+            ridden.opened,
+            graph=ridden.graph,
+            keep=ridden.keep,
+            public_inputs=ridden.public_inputs,
+            commitment=commitment_of(sent.opening),
+            sent=sent,
+        )
+        outcome = self._tried(wanted)
+        self.release(outcome.kept.values())
+        return outcome
+
+    def complain(self, sent: Sent, folder: Path, error: str = "") -> tuple[Path, list[str]]:
+        """Have the servers hand over the session of a canary, and store what an audit needs, as
+        client/complaint.py says."""
+        return self._asking.complain(sent, folder, error)
+
+    def _tried(self, request: Wanted) -> Outcome:
         try:
-            return self._run(*asked)
+            return self._once(request)
         except PlanError:
             if not self._replaced_network():
                 raise
-        return self._run(*asked)
+        return self._once(request)
 
-    def _run(
-        self,
-        feed: Mapping[str, Any],
-        output_names: Sequence[str] | None,
-        watch: Watch | None,
-        timeout: float | None,
-        dealt: Dealt | None,
-        graph: str | None,
-        keep: Sequence[str],
-        release: Iterable[Kept],
-        public_inputs: Sequence[str],
-    ) -> Outcome:
+    def _once(self, request: Wanted) -> Outcome:
         begin = time.perf_counter()
-        plans = self._known(graph)
-        blueprint = plans.blueprint
-        fed = self._fed(blueprint, feed, public_inputs)
-        opened, kept = check_outputs(blueprint, output_names, keep)
-        plan = _plan(plans, fed, opened, kept)
-        values = plan.client_values({n: v for n, v in fed.items() if not isinstance(v, Kept)})
-        check_values(plan, values)
-        handle = os.urandom(HANDLE_BYTES) if kept else b""
-        selection = Selection(opened, kept)
-        body, public = public_part(blueprint, plan, fed, selection, handle, release)
-        body.model = self._model_name
-        private = deal_inputs(plan, values)
-        if dealt is not None:
-            dealt(plan, private)
-        sent = time.perf_counter()
-        with self._lock:
-            news = None if watch is None else told(watch)
-            answers = self._cluster.request(body, public, private, timeout=timeout, news=news)
-        seconds = time.perf_counter() - sent
-        answers, receipt = taken_receipt(
-            answers, self._config.signers, len(plan.opened), self._keys.public, body, public, private
-        )
-        secrets, reports = open_result(plan, answers)
-        types = {output.name: output.dtype for output in plan.outputs}
-        outputs = {
-            name: secrets[name] if name in secrets else np.asarray(values[name]).astype(types[name])
-            for name in opened
-        }
-        left = {o.name: Kept(handle, o.name, o.shape, o.dtype, o.closed) for o in plan.kept}
-        outcome = Outcome(outputs, reports, seconds, sent - begin, left, receipt)
-        if plan.verdict is not None and secrets[plan.verdict.name].any():
-            raise UnreliableError(outcome=outcome)
-        return outcome
+        plans = self._known(request.graph)
+        fed = self._fed(plans.blueprint, request.feed, request.public_inputs)
+        return self._asking.run(plans, fed, request, begin)
 
     def release(self, kept: Iterable[Kept]) -> None:
         """Make the servers forget these values; values that are gone already do no harm. TransportError when
         the servers cannot be reached."""
         entries = held_entries(kept)
         if entries:
-            with self._lock:
+            with self._asking.lock:
                 body = wire_pb2.Request(release=entries, model=self._model_name)
                 self._cluster.request(body, [], [[], [], []])
 
     def status(self, timeout: float | None = None) -> list[wire_pb2.Status | OnnxpumaError]:
         """Each server's status, or the error that explains why it sends none."""
-        with self._lock:
+        with self._asking.lock:
             return self._cluster.status(timeout)
 
     def close(self) -> None:
@@ -274,16 +270,9 @@ class Client:
         return True
 
     def _asked_network(self) -> Network:
-        with self._lock:
+        with self._asking.lock:
             self._cluster.connect()
             answers = self._cluster.status()
-        return agreed_network(answers)
-
-
-def _plan(
-    plans: Plans, fed: Mapping[str, np.ndarray | Kept], opened: tuple[str, ...], kept: tuple[str, ...] = ()
-) -> Plan:
-    shapes = {name: tuple(value.shape) for name, value in fed.items()}
-    held = tuple(name for name, value in fed.items() if isinstance(value, Kept))
-    public = {name: fed[name] for name in plans.blueprint.public_inputs}
-    return plans.get(shapes, public, Selection(opened, kept, held))  # type: ignore[arg-type]
+        network = agreed_network(answers)
+        check_signing(answers, self._config.signers is not None)
+        return network

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
 import numpy as np
 
+from onnxpuma.errors import UnreliableError
 from onnxpuma.observe import RunReport
+from onnxpuma.plan.plan import Plan, Selection
+from onnxpuma.roles.request.answer import open_result
 from onnxpuma.roles.request.kept import Kept
 from onnxpuma.roles.request.receipt import Receipt
 from onnxpuma.standard.units import duration, shape, size
+from onnxpuma.transport.cluster import Answer
 
 SMALL = 64  # elements of an array that is shown whole
 
@@ -59,6 +63,31 @@ class Outcome:
         )
         head = "<tr><th>output</th><th>type</th><th>shape</th><th style='text-align:left'>values</th></tr>"
         return f"<table>{head}{rows}</table><p>{escape(self.cost)}</p>"
+
+
+def opened_outcome(
+    plan: Plan,
+    answers: Sequence[Answer],
+    values: Mapping[str, np.ndarray],  # the client's own, by name
+    selection: Selection,
+    handle: bytes,
+    receipt: Receipt | None,
+    seconds: float,
+    setup_seconds: float,
+) -> Outcome:
+    """The result, put together from the terms of three servers. UnreliableError, with the outcome, when a
+    value left its range."""
+    secrets, reports = open_result(plan, answers)
+    types = {output.name: output.dtype for output in plan.outputs}
+    outputs = {
+        name: secrets[name] if name in secrets else np.asarray(values[name]).astype(types[name])
+        for name in selection.opened
+    }
+    left = {o.name: Kept(handle, o.name, o.shape, o.dtype, o.closed) for o in plan.kept}
+    outcome = Outcome(outputs, reports, seconds, setup_seconds, left, receipt)
+    if plan.verdict is not None and secrets[plan.verdict.name].any():
+        raise UnreliableError(outcome=outcome)
+    return outcome
 
 
 def described(arrays: Mapping[str, np.ndarray]) -> str:

@@ -10,7 +10,9 @@ import hashlib
 import hmac
 import os
 
+from onnxpuma.errors import InputError
 from onnxpuma.mpc.prf import framed
+from onnxpuma.plan.blueprint import Blueprint
 
 COMMITMENT_BYTES = 32
 OPENING_BYTES = 32
@@ -34,3 +36,17 @@ def commitment_of(opening: bytes) -> bytes:
 def is_opened(commitment: bytes, opening: bytes) -> bool:
     """Whether `opening` opens this commitment."""
     return len(opening) == OPENING_BYTES and hmac.compare_digest(commitment_of(opening), commitment)
+
+
+def check_auditable(blueprint: Blueprint) -> None:
+    """InputError for a model whose sessions no audit can look into."""
+    if blueprint.noised is not None:
+        raise InputError(
+            "the model's owner adds noise to answers, so no answer is known before",
+            "use no canaries with this model",
+        )
+    if not blueprint.owner_key:
+        raise InputError(
+            "the model names no owner's key to which servers could seal what they hand over",
+            "its owner makes one with `onnxpuma keygen --owner` and shares the model with --owner",
+        )

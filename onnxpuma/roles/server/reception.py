@@ -21,7 +21,7 @@ from onnxpuma.plan.known.readers import needed
 from onnxpuma.plan.plan import SecretInput
 from onnxpuma.plan.shapes import check_shapes
 from onnxpuma.plan.together.join import Joints
-from onnxpuma.roles.request.commitment import COMMITMENT_BYTES
+from onnxpuma.roles.request.commitment import COMMITMENT_BYTES, check_auditable
 from onnxpuma.roles.request.feed import check_filling
 from onnxpuma.roles.request.message import MADE_HERE, Asked, buffer_lengths, check_private, read_public_part
 from onnxpuma.roles.request.network import described
@@ -210,11 +210,8 @@ def _check_commitment(commitment: bytes, blueprint: Blueprint, signs: bool) -> N
     """InputError for a commitment that could not be opened here, or is none."""
     if commitment and not signs:
         raise InputError("these servers sign no receipts", "use no canaries: nothing would prove a cheat")
-    if commitment and not blueprint.owner_key:
-        raise InputError(
-            "the model names no owner's key to which servers could seal what they hand over",
-            "its owner makes one with `onnxpuma keygen --owner` and shares the model with --owner",
-        )
+    if commitment:
+        check_auditable(blueprint)
     if len(commitment) not in (0, COMMITMENT_BYTES):
         raise InputError(f"the request's commitment has {len(commitment)} bytes", MADE_HERE)
 
