@@ -17,7 +17,8 @@ from typing import Annotated
 import typer
 
 from onnxpuma import __version__
-from onnxpuma.commands import screen
+from onnxpuma.commands import canary, screen
+from onnxpuma.commands.audit import audit
 from onnxpuma.commands.chat import chat
 from onnxpuma.commands.demo import demo, models
 from onnxpuma.commands.gateway import gateway, gateway_key
@@ -96,6 +97,7 @@ for _command in (
     generate,
     chat,
     verify,
+    audit,
     validate,
     gateway,
     gateway_key,
@@ -103,6 +105,7 @@ for _command in (
     models,
 ):
     app.command()(_command)
+app.add_typer(canary.app, name="canary")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -18,10 +18,12 @@ from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.roles.client.bar import counted
 from onnxpuma.roles.client.client import Client, Outcome
 from onnxpuma.roles.client.keys import client_keys
+from onnxpuma.roles.client.mixing import Mixing
 from onnxpuma.roles.client.node_arg import ModelMetadata, NodeArg, node_arg
 from onnxpuma.roles.client.rows import alike, batched_inputs, check_size, joined, parted, pieces
 from onnxpuma.roles.local.cluster import LocalCluster
 from onnxpuma.roles.owner.samples import Samples
+from onnxpuma.roles.request.canary_file import Canaries
 from onnxpuma.roles.request.feed import check_feed
 from onnxpuma.roles.request.kept import Kept
 from onnxpuma.roles.shared.model import SharedModel
@@ -50,6 +52,9 @@ class InferenceSession:
     network: between the servers of a model that runs here; they plan for it. By default the usual one.
     calibrate: feeds from which a model shared here gets its ranges; by graph, if it has several.
         `onnxpuma.tasks.calibration` makes them from texts, pictures and recordings.
+    canaries: a file of requests with known answers, which the model's owner made for clients of these
+        servers, or how to mix them; `rate` of them ride beside each request. A wrong answer raises a
+        CanaryError, and what an audit needs is stored in the current folder.
 
     Raises ConfigError, ModelError and PlanError when an argument is wrong, TransportError when the servers
     cannot be reached.
@@ -66,6 +71,8 @@ class InferenceSession:
         public_inputs: Sequence[str] = (),
         network: NetworkConfig | None = None,
         calibrate: Samples | Mapping[str, Samples] | None = None,
+        canaries: str | Path | Mixing | None = None,
+        rate: float = 0.05,
     ) -> None:
         self._graph = graph
         self._at = str(model) if cluster is None else "a cluster"
@@ -76,6 +83,8 @@ class InferenceSession:
         if cluster is None:
             if model is None:
                 raise ConfigError("neither a model nor a cluster was given", "pass an .onnx file or cluster=")
+            if canaries is not None:
+                raise ConfigError("canaries are for servers elsewhere", "pass cluster=, or no canaries")
             samples = None if calibrate is None else _by_graph(calibrate)
             self._local = LocalCluster(
                 model, threads, public_inputs=public_inputs, samples=samples, network=network
@@ -100,6 +109,7 @@ class InferenceSession:
                 None if model is None or named else SharedModel.read(Path(model)),
                 public_inputs=public_inputs,
                 model_name=str(model) if named else "",
+                mixing=_mixing(canaries, rate),
             )
 
     def __repr__(self) -> str:
@@ -245,6 +255,12 @@ def _arrays(blueprint: Blueprint, feed: Mapping[str, Any]) -> dict[str, np.ndarr
     if any(isinstance(value, Kept) for value in checked.values()):
         raise InputError("a feed holds a value kept at the servers", "run such feeds one by one, with `run`")
     return {name: np.asarray(value) for name, value in checked.items()}
+
+
+def _mixing(canaries: str | Path | Mixing | None, rate: float) -> Mixing | None:
+    if canaries is None or isinstance(canaries, Mixing):
+        return canaries
+    return Mixing(Canaries.read(Path(canaries)), rate)
 
 
 def _listed(every: Sequence[NodeArg]) -> str:

@@ -23,10 +23,23 @@ def keygen(
         Path,
         typer.Argument(help="Writes NAME.secret, NAME.public and NAME.signing.", show_default=False),
     ],
+    owner: Annotated[
+        bool,
+        typer.Option("--owner", help="Of a model's owner: what servers hand over for an audit is sealed to it."),
+    ] = False,
 ) -> None:
     """Generate a key pair, and a key that signs receipts. Each server and each client generates its own,
     on its own machine.
     """
+    if owner:
+        from onnxpuma.transport.sealing import OwnerKey
+
+        made = OwnerKey.generate()
+        made.write(name)
+        screen.say(f"{screen.plain(name)}.secret  opens what servers hand over: keep it offline")
+        screen.say(f"{screen.plain(name)}.public  {screen.plain(made.public)}")
+        screen.note(f"share the model with it: onnxpuma share MODEL --owner {name}.public")
+        return
     from onnxpuma.transport.signing import keygen_with_signing
 
     pair, signing = keygen_with_signing(name)

@@ -35,6 +35,15 @@ def share(
             help="In every run, tell the client whether a value left the range in which results are correct.",
         ),
     ] = True,
+    owner: Annotated[
+        Path | None,
+        typer.Option(
+            "--owner",
+            metavar="OWNER.public",
+            help="Your key from `keygen --owner`: with it clients can use canaries, and you can audit them.",
+            show_default=False,
+        ),
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace the shared model in the folder.")
     ] = False,
@@ -59,6 +68,7 @@ def share(
     from onnxpuma.roles.owner.disclosure import doubtful
     from onnxpuma.roles.owner.owner import share_model
     from onnxpuma.roles.shared.model import INDEX
+    from onnxpuma.transport.sealing import read_owner_key
 
     policy = Policy(
         public=public,
@@ -68,6 +78,7 @@ def share(
         hide=hide,
         keep_only=keep_only,
         range_check=range_check,
+        owner_key="" if owner is None else read_owner_key(owner),
         ranges=options.read_ranges(declared),
         noise=noise.read(
             noise_on,

@@ -10,6 +10,7 @@ from onnxpuma.errors import OnnxpumaError, UnreliableError
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.roles.client.client import Client, Dealt, Outcome, Watch
 from onnxpuma.roles.client.keys import client_keys
+from onnxpuma.roles.client.mixing import Mixing
 from onnxpuma.roles.local.cluster import LocalCluster
 from onnxpuma.roles.owner.samples import Samples
 from onnxpuma.tasks.port import KeptValue, Port, Result, Run, Signature, Usage
@@ -109,16 +110,19 @@ def at_servers(
     key: KeyPair | str | Path | None = None,
     public_inputs: Sequence[str] = (),
     model_name: str = "",
+    mixing: Mixing | None = None,
 ) -> SecureRunner:
     """The model that the servers of cluster.toml have; of several the one of this name.
 
-    key: as for `client_keys`. public_inputs: inputs that the servers may see, as for `Client`.
+    key: as for `client_keys`. public_inputs: inputs that the servers may see, as for `Client`. mixing: canaries
+    among the requests.
 
     Raises ConfigError if an argument is wrong.
     """
     config = cluster if isinstance(cluster, ClusterConfig) else read_cluster(Path(cluster))
+    keys = client_keys(key, cluster)
     return SecureRunner(
-        Client(config, client_keys(key, cluster), public_inputs=public_inputs, model_name=model_name)
+        Client(config, keys, public_inputs=public_inputs, model_name=model_name, mixing=mixing)
     )
 
 

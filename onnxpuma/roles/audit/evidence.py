@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from onnxpuma.roles.request.message import Asked
 from onnxpuma.roles.request.receipt import Signed
 from onnxpuma.roles.request.testimony import Testimony as Testimony
+from onnxpuma.roles.request.testimony import Way as Way
 from onnxpuma.transport.request import Request
 
 

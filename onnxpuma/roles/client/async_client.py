@@ -14,6 +14,7 @@ from onnxpuma.config import ClusterConfig, read_cluster
 from onnxpuma.errors import ConfigError, OnnxpumaError
 from onnxpuma.roles.client.client import Client, Watch
 from onnxpuma.roles.client.keys import client_keys
+from onnxpuma.roles.client.mixing import Mixing
 from onnxpuma.roles.client.outcome import Outcome
 from onnxpuma.roles.request.kept import Kept
 from onnxpuma.roles.shared.model import SharedModel
@@ -27,8 +28,8 @@ class AsyncClient:
     """The client of three servers, for asyncio.
 
     cluster: cluster.toml, or its path. key: the client's key pair or `.secret` file; by default
-    `client.secret` beside cluster.toml. model, public_inputs, model_name: as for
-    `Client`.
+    `client.secret` beside cluster.toml. model, public_inputs, model_name, mixing: as
+    for `Client`; requests side by side want canaries in pauses of their own (`Mixing(spread=True)`).
     connections: requests that may be on their way at one time; others wait here. Each has its own
     connections to the servers, which count towards `connections` under [limits].
 
@@ -44,6 +45,7 @@ class AsyncClient:
         public_inputs: Sequence[str] = (),
         model_name: str = "",
         connections: int = 4,
+        mixing: Mixing | None = None,
     ) -> None:
         if connections < 1:
             raise ConfigError(f"connections is {connections}", "pass 1 or more")
@@ -56,6 +58,7 @@ class AsyncClient:
             public_inputs=public_inputs,
             model_name=model_name,
             halt=halt,
+            mixing=mixing,
         )
         self._idle, self._all = [(self._first, halt)], [self._first]
         self._places = asyncio.Semaphore(connections)

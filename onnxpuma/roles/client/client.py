@@ -175,8 +175,8 @@ class Client:
         mixing = self._mixing
         if mixing is None:
             return self._tried(request)
-        blueprint = self.model.graph(graph)
-        ridden = mixing.ridden(blueprint, self._fed(blueprint, feed, public_inputs), request, self._config)
+        fed = self._fed(self.model.graph(graph), feed, public_inputs)
+        ridden = mixing.ridden(self.model, fed, request, self._config)
         committed = replace(request, commitment=unopenable())
         return mixing.beside(self, ridden, lambda: self._tried(committed))
 

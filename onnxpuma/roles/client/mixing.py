@@ -26,7 +26,6 @@ from onnxpuma.errors import (
     TransportError,
     UnreliableError,
 )
-from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.roles.client.asking import Wanted
 from onnxpuma.roles.client.complaint import Sent
 from onnxpuma.roles.client.outcome import Outcome
@@ -35,6 +34,7 @@ from onnxpuma.roles.request.canary_file import Canaries, Canary
 from onnxpuma.roles.request.commitment import check_auditable, fresh_opening
 from onnxpuma.roles.request.feed import check_outputs
 from onnxpuma.roles.request.kept import Kept
+from onnxpuma.roles.shared.model import SharedModel
 
 _log = logging.getLogger("onnxpuma.canaries")
 
@@ -48,7 +48,7 @@ class Ridden:
     keep: Sequence[str]
     graph: str | None
     public_inputs: Sequence[str]  # that its client shows the servers
-    continues: bool  # it takes kept values, which no canary has
+    covered: bool  # False: it takes kept values, which no canary has, or runs another graph of the model
 
     def __str__(self) -> str:
         shapes = ", ".join(f"{name} {shape}" for name, shape in self.shapes.items())
@@ -104,19 +104,20 @@ class Mixing:
         self._apart: Prober | None = None  # sends canaries in pauses of their own
         self._without: set[str] = set()  # forms that no canary has, told already
 
-    def check_model(self, blueprint: Blueprint) -> None:
-        """InputError unless these canaries are for this graph, and an audit of it is possible."""
-        if blueprint.digest != self.canaries.digest:
+    def check_model(self, model: SharedModel) -> None:
+        """InputError unless these canaries are for a graph of this model, and an audit of it is possible."""
+        graphs = {blueprint.digest: blueprint for blueprint in model.graphs.values()}
+        if self.canaries.digest not in graphs:
             raise InputError(
                 f"the canaries are for model {self.canaries.digest[:8]}, the servers have"
-                f" {blueprint.digest[:8]}",
+                f" {', '.join(digest[:8] for digest in graphs)}",
                 "ask the model's owner for canaries of this one: `onnxpuma canary make`",
             )
-        check_auditable(blueprint)
+        check_auditable(graphs[self.canaries.digest])
 
     def fitting(self, ridden: Ridden) -> list[Canary]:
         """The canaries that could ride beside this request."""
-        if ridden.continues:
+        if not ridden.covered:
             return []
         shapes = dict(ridden.shapes)
         return [
@@ -127,19 +128,21 @@ class Mixing:
 
     def ridden(
         self,
-        blueprint: Blueprint,
+        model: SharedModel,
         fed: Mapping[str, np.ndarray | Kept],
         wanted: Wanted,
         config: ClusterConfig,
     ) -> Ridden:
         """What servers see of a request. InputError where its servers or its graph allow no canaries."""
-        self.check_model(blueprint)
+        self.check_model(model)
+        blueprint = model.graph(wanted.graph)
         if config.signers is None:
             raise InputError("these servers sign no receipts", "use no canaries: nothing would prove a cheat")
         opened, kept = check_outputs(blueprint, wanted.output_names, wanted.keep)
         shapes = {name: tuple(value.shape) for name, value in fed.items()}
         continues = any(isinstance(value, Kept) for value in fed.values())
-        return Ridden(shapes, opened, kept, wanted.graph, wanted.public_inputs, continues)
+        alone = not continues and blueprint.digest == self.canaries.digest
+        return Ridden(shapes, opened, kept, wanted.graph, wanted.public_inputs, alone)
 
     def beside(self, client: Prober, ridden: Ridden, ask: Callable[[], Outcome]) -> Outcome:
         """The answer to an ordinary request, with a canary before or after it now and then.
@@ -148,7 +151,7 @@ class Mixing:
         have other shapes or outputs, CanaryError when an answer to a canary is wrong, and what `ask` raises.
         """
         fitting = self.fitting(ridden)
-        if not fitting and not ridden.continues:
+        if not fitting and ridden.covered:
             self._tell_without(ridden)
         if self._spread is not None:
             wanted = bool(fitting) and self._draw.random() < self.rate

@@ -42,8 +42,8 @@ class Testimony:
     digests: Mapping[Way, tuple[bytes, ...]] = field(repr=False)
     begun: Mapping[str, Any]  # the statement of its first signature (receipt.BEGUN)
     at_begin: bytes  # that signature; all there is where the run did not end
-    commitment: bytes  # of the request
-    opening: bytes = field(repr=False)  # of the commitment, as the client showed it
+    commitment: bytes = b""  # of the request
+    opening: bytes = field(default=b"", repr=False)  # of the commitment, as the client showed it
     payload: bytes = field(default=b"", repr=False)  # what it signed, of which all of the above was read
     signature: bytes = b""
 
