@@ -92,10 +92,8 @@ def _show(path: Path, verdict: Verdict) -> None:
     screen.say(f"  {screen.plain(verdict)}")
     for signed in verdict.statements:
         said = signed.statement
-        screen.say(
-            f"  server {said['party']} ({screen.plain(said['name'])}) signed at {said['ended']} with {signed.key}:"
-            f" {signed.at_end.hex()}"
-        )
+        who = f"server {said['party']} ({screen.plain(said['name'])})"
+        screen.say(f"  {who} signed at {said['ended']} with {signed.key}: {signed.at_end.hex()}")
     for told in verdict.testimonies:
         screen.say(f"  server {told.party} handed over, signed: {told.signature.hex()}")
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from onnxpuma.commands import arrays, options, screen
+
+if TYPE_CHECKING:
+    from onnxpuma.roles.client.mixing import Mixing
 
 app = typer.Typer(help="Requests with known answers, by which clients find a server that cheats.")
 
@@ -27,9 +30,7 @@ AuditAll = Annotated[
     bool,
     typer.Option("--audit-all", help="Store right answers to canaries for an audit as well."),
 ]
-Audits = Annotated[
-    Path, typer.Option("--audits", metavar="DIR", help="Where to store what an audit needs.")
-]
+Audits = Annotated[Path, typer.Option("--audits", metavar="DIR", help="Where to store what an audit needs.")]
 
 
 @app.callback()
@@ -51,14 +52,16 @@ def make(
         typer.Option(
             "--inputs",
             metavar="X.npz",
-            help="Inputs like those of clients, one canary a file; by default they are drawn. May be repeated.",
+            help="Inputs like those of clients, a canary a file; by default they are drawn. May be repeated.",
             show_default=False,
         ),
     ] = [],  # noqa: B006  (typer makes a new one)
     dim: options.Dimensions = [],  # noqa: B006
     graph: Annotated[
         str | None,
-        typer.Option("--graph", metavar="NAME", help="Which graph, if there are several.", show_default=False),
+        typer.Option(
+            "--graph", metavar="NAME", help="Which graph, if there are several.", show_default=False
+        ),
     ] = None,
     output: Annotated[
         list[str],
@@ -97,7 +100,24 @@ def make(
         )
     made.write(out)
     screen.table(
-        ("output", "tolerance"), [(screen.plain(name), f"{bound:.3g}") for name, bound in made.tolerances.items()]
+        ("output", "tolerance"),
+        [(screen.plain(name), f"{bound:.3g}") for name, bound in made.tolerances.items()],
     )
     screen.say(f"\nwrote {screen.plain(out)}: {len(made.every)} canaries of model {made.digest[:16]}")
     screen.note("give the file to clients: infer --canaries, gateway --canaries. No server may see it")
+
+
+def read_mixing(
+    file: Path | None, rate: float, audit_all: bool, audits: Path, spread: bool = False
+) -> Mixing | None:
+    """How a client mixes the canaries of this file; None without one. Raises ConfigError, InputError."""
+    from onnxpuma.errors import ConfigError
+    from onnxpuma.roles.client.mixing import Mixing
+    from onnxpuma.roles.request.canary_file import Canaries
+
+    if file is None:
+        return None
+    if not audits.is_dir():
+        raise ConfigError(f"there is no folder {audits}", "make it, or name another with --audits")
+    audited = 1.0 if audit_all else 0.0
+    return Mixing(Canaries.read(file), rate, audited=audited, folder=audits, spread=spread)

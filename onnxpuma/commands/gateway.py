@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from onnxpuma.commands import options, screen
+from onnxpuma.commands import canary, options, screen, trios
 from onnxpuma.errors import ConfigError
-
-if TYPE_CHECKING:
-    from onnxpuma.config import ClusterConfig
-    from onnxpuma.gateway.trio import Trio
 
 INSTALL = "pip install 'onnxpuma[gateway,tasks]'"
 
@@ -82,6 +76,17 @@ def gateway(
     workers: Annotated[
         int, typer.Option("--workers", min=1, max=64, help="Requests that a trio of servers gets at a time.")
     ] = 8,
+    canaries: Annotated[
+        list[Path],
+        typer.Option(
+            "--canaries",
+            metavar="FILE",
+            help="For each --cluster, requests with known answers, sent among those of your users.",
+        ),
+    ] = [],  # noqa: B006
+    rate: canary.Rate = 0.05,
+    audit_all: canary.AuditAll = False,
+    audits: canary.Audits = Path(),
     threads: options.Threads = 1,
     memory: options.Memory = None,
     public_input: options.ShownInput = [],  # noqa: B006
@@ -89,7 +94,7 @@ def gateway(
     """Answer OpenAI's HTTP API with models that run on three servers. Stop it with Ctrl-C or SIGTERM."""
     folders = folders or []
     allowed = options.read_memory(memory)
-    _check(folders, clusters, keys, tokenizers, models, allowed is not None)
+    _check(folders, clusters, keys, tokenizers, models, canaries, allowed is not None)
     try:
         from onnxpuma.gateway.guard import is_loopback
         from onnxpuma.gateway.keys import read_keys
@@ -110,13 +115,14 @@ def gateway(
         )
     place = listen(host, port)
     try:
-        elsewhere = _listed(clusters, keys, tokenizers, models)
-        with _trios(folders, elsewhere, workers, threads, allowed, public_input) as trios:
+        mixings = [canary.read_mixing(file, rate, audit_all, audits, spread=True) for file in canaries]
+        elsewhere = trios.listed(clusters, keys, tokenizers, models, mixings)
+        with trios.made(folders, elsewhere, workers, threads, allowed, public_input) as every:
             from onnxpuma.gateway.app import gateway as application
             from onnxpuma.gateway.catalogue import Catalogue
             from onnxpuma.gateway.serving import Listener
 
-            catalogue = Catalogue(trios)
+            catalogue = Catalogue(every)
             names = [*allow_host, *([] if _is_address(host) else [host])]
             app = application(catalogue, ring, names, allow_origin)
             listener = Listener(app, certificate=certificate, certificate_key=certificate_key, log=True)
@@ -173,6 +179,7 @@ def _check(
     keys: Sequence[Path],
     tokenizers: Sequence[Path],
     models: Sequence[str],
+    canaries: Sequence[Path],
     memory: bool,
 ) -> None:
     if not folders and not clusters:
@@ -193,93 +200,13 @@ def _check(
             f"{len(models)} --model for {len(clusters)} --cluster",
             'give one for each in order, "" where the servers have only one',
         )
+    if len(canaries) not in (0, len(clusters)):
+        raise ConfigError(
+            f"{len(canaries)} --canaries for {len(clusters)} --cluster",
+            "give one for each in order; servers on this machine need none",
+        )
     if memory and not folders:
         raise ConfigError("--memory is for servers on this machine", "omit it with --cluster")
-
-
-@dataclass(frozen=True)
-class _Elsewhere:
-    """One model of servers elsewhere."""
-
-    cluster: Path
-    key: Path | None
-    tokenizer: Path
-    model: str
-
-
-def _listed(
-    clusters: Sequence[Path], keys: Sequence[Path], tokenizers: Sequence[Path], models: Sequence[str]
-) -> list[_Elsewhere]:
-    each_key = keys if len(keys) == len(clusters) else [*keys, None][:1] * len(clusters)
-    each_model = models or [""] * len(clusters)
-    rows = zip(clusters, each_key, tokenizers, each_model, strict=True)
-    return [_Elsewhere(*row) for row in rows]
-
-
-@contextmanager
-def _trios(
-    folders: Sequence[Path],
-    elsewhere: Sequence[_Elsewhere],
-    workers: int,
-    threads: int,
-    memory: int | None,
-    public_inputs: Sequence[str],
-) -> Iterator[list[Trio]]:
-    """The trios of all models; those that were started here are stopped afterwards."""
-    trios: list[Trio] = []
-    try:
-        for folder in folders:
-            trios.append(_started(folder, workers, threads, memory, public_inputs))
-        for each in elsewhere:
-            trios.append(_reached(each, workers, public_inputs))
-        yield trios
-    finally:
-        for trio in trios:
-            trio.close()
-
-
-def _started(
-    folder: Path, workers: int, threads: int, memory: int | None, public_inputs: Sequence[str]
-) -> Trio:
-    """Three servers on this machine."""
-    from onnxpuma.commands.local import start_servers
-    from onnxpuma.gateway.trio import Trio
-    from onnxpuma.tasks.folder import ModelFolder
-    from onnxpuma.tasks.secure import SecureRunner
-
-    ModelFolder(folder)  # fails, if files are missing, before servers are started
-    servers = start_servers(folder, threads, public_inputs=public_inputs, memory=memory)
-    return Trio(
-        folder.resolve().name,
-        folder,
-        lambda: SecureRunner(servers.client()),
-        servers=_named(servers.config),
-        workers=workers,
-        close=servers.close,
-    )
-
-
-def _reached(asked: _Elsewhere, workers: int, public_inputs: Sequence[str]) -> Trio:
-    """Three servers elsewhere."""
-    from onnxpuma.config import read_cluster
-    from onnxpuma.gateway.trio import Trio
-    from onnxpuma.roles.client.keys import client_keys
-    from onnxpuma.tasks.folder import ModelFolder
-    from onnxpuma.tasks.secure import at_servers
-
-    ModelFolder(asked.tokenizer)
-    config, pair = read_cluster(asked.cluster), client_keys(asked.key, asked.cluster)
-    return Trio(
-        asked.tokenizer.resolve().name,
-        asked.tokenizer,
-        lambda: at_servers(config, pair, public_inputs, asked.model),
-        servers=_named(config),
-        workers=workers,
-    )
-
-
-def _named(config: ClusterConfig) -> list[dict[str, str]]:
-    return [{"name": party.name, "host": party.host} for party in config.parties]
 
 
 def _is_address(host: str) -> bool:

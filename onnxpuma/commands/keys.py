@@ -25,7 +25,9 @@ def keygen(
     ],
     owner: Annotated[
         bool,
-        typer.Option("--owner", help="Of a model's owner: what servers hand over for an audit is sealed to it."),
+        typer.Option(
+            "--owner", help="Of a model's owner: what servers hand over for an audit is sealed to it."
+        ),
     ] = False,
 ) -> None:
     """Generate a key pair, and a key that signs receipts. Each server and each client generates its own,

@@ -114,8 +114,8 @@ def at_servers(
 ) -> SecureRunner:
     """The model that the servers of cluster.toml have; of several the one of this name.
 
-    key: as for `client_keys`. public_inputs: inputs that the servers may see, as for `Client`. mixing: canaries
-    among the requests.
+    key: as for `client_keys`. public_inputs: inputs that the servers may see, as for `Client`. mixing:
+    canaries among the requests.
 
     Raises ConfigError if an argument is wrong.
     """

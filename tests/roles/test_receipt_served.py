@@ -39,9 +39,7 @@ class Watched:
             self.private[party] = [memoryview(bytes(b)) for b in job.request.private]
             return real_compute(begun, interpreter, *rest)
 
-        def open_session(
-            link: Any, batch: Any, sides: Any, identities: Any, label: str, draw: Any
-        ) -> Any:
+        def open_session(link: Any, batch: Any, sides: Any, identities: Any, label: str, draw: Any) -> Any:
             parts = self.parts[link.party] = [draw(), draw()]
             coming = iter(parts)
             return real_open(link, batch, sides, identities, label, lambda: next(coming))

@@ -48,9 +48,9 @@ def make_canaries(
 ) -> Canaries:
     """`count` canaries of one graph.
 
-    Raises InputError for a model that allows no audits, for inputs that do not fit or leave a range, and where
-    honest runs disagree about outputs that are no reals; ConfigError for sizes that do not fit; PlanError for
-    a damaged folder. Cost: RUNS runs of three parties a canary; memory: 48 bytes a weight.
+    Raises InputError for a model that allows no audits, for inputs that do not fit or leave a range, and
+    where honest runs disagree about outputs that are no reals; ConfigError for sizes that do not fit;
+    PlanError for a damaged folder. Cost: RUNS runs of three parties a canary; memory: 48 bytes a weight.
     """
     model = SharedModel.read(folder)
     blueprint = model.graph(graph)
