@@ -1,8 +1,8 @@
 """Canaries among a client's requests: at random places, alike in all that a server sees of them.
 
-A canary rides beside an ordinary request: it has the same shapes and asks for the same outputs. Where
-requests follow one another it runs right before or after one; in a gateway, whose requests come as people
-send them, after a pause drawn from the pauses between them.
+A canary rides beside an ordinary request: it has the same shapes and the same public inputs, and asks for
+the same outputs. Where requests follow one another it runs right before or after one; in a gateway, whose
+requests come as people send them, after a pause drawn from the pauses between them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -44,6 +44,7 @@ class Ridden:
     """What servers see of an ordinary request that a canary beside it must have as well."""
 
     shapes: Mapping[str, tuple[int, ...]]
+    public: Mapping[str, Any]  # the arrays of inputs that servers see
     opened: tuple[str, ...]
     keep: Sequence[str]
     graph: str | None
@@ -119,12 +120,7 @@ class Mixing:
         """The canaries that could ride beside this request."""
         if not ridden.covered:
             return []
-        shapes = dict(ridden.shapes)
-        return [
-            canary
-            for canary in self.canaries.every
-            if canary.shapes == shapes and set(ridden.opened) <= set(canary.outputs)
-        ]
+        return [canary for canary in self.canaries.every if _fits(canary, ridden)]
 
     def ridden(
         self,
@@ -142,7 +138,8 @@ class Mixing:
         shapes = {name: tuple(value.shape) for name, value in fed.items()}
         continues = any(isinstance(value, Kept) for value in fed.values())
         alone = not continues and blueprint.digest == self.canaries.digest
-        return Ridden(shapes, opened, kept, wanted.graph, wanted.public_inputs, alone)
+        public = {name: fed[name] for name in blueprint.public_inputs}
+        return Ridden(shapes, public, opened, kept, wanted.graph, wanted.public_inputs, alone)
 
     def beside(self, client: Prober, ridden: Ridden, ask: Callable[[], Outcome]) -> Outcome:
         """The answer to an ordinary request, with a canary before or after it now and then.
@@ -219,7 +216,8 @@ class Mixing:
 
     def _tell_without(self, ridden: Ridden) -> None:
         hint = (
-            "make canaries of these shapes and outputs: `onnxpuma canary make --dim NAME=SIZE --output NAME`"
+            "it must have the same shapes, outputs, and values of inputs that servers see:"
+            " `onnxpuma canary make --dim NAME=SIZE --output NAME`, or --inputs with such inputs"
         )
         message = f"no canary fits a request of {ridden}"
         if self._spread is None:
@@ -227,6 +225,14 @@ class Mixing:
         if message not in self._without:
             self._without.add(message)
             _log.warning("%s; %s", message, hint)
+
+
+def _fits(canary: Canary, ridden: Ridden) -> bool:
+    return (
+        canary.shapes == dict(ridden.shapes)
+        and set(ridden.opened) <= set(canary.outputs)
+        and all(np.array_equal(canary.feed[name], value) for name, value in ridden.public.items())
+    )
 
 
 def _next(path: Path, refusals: Sequence[str]) -> str:

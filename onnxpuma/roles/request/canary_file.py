@@ -1,11 +1,12 @@
 """Canaries in a file: inputs of ordinary shapes with the outputs that honest servers return, for one model.
 
 The owner of the model writes it, a client reads it, and no server may: it would know a canary by its public
-inputs. A .npz file: `canaries.json` says what the arrays are.
+inputs. In it are arrays as in a .npz file, and `canaries.json`, which says what they are.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -15,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from onnxpuma.errors import ConfigError, InputError
-from onnxpuma.plan.draft import PRIVATE, Draft
+from onnxpuma.errors import InputError
+from onnxpuma.roles.request.whole_file import read_whole, write_whole
 
 FORM = "onnxpuma canaries 1"
 INDEX = "canaries.json"
@@ -66,45 +67,32 @@ class Canaries:
 
     def write(self, path: Path) -> None:
         """Write the file, for its owner alone to read, whole or not at all. ConfigError when that fails."""
-        index: dict[str, Any] = {"form": FORM, "digest": self.digest, "count": len(self.every)}
+        index: dict[str, Any] = {"digest": self.digest, "count": len(self.every)}
         index |= {"tolerances": dict(self.tolerances)}
-        try:
-            draft = Draft(path, PRIVATE)
-            try:
-                with zipfile.ZipFile(draft.file, "w") as archive:
-                    archive.writestr(INDEX, json.dumps(index, indent=1))
-                    for number, canary in enumerate(self.every):
-                        for kind, arrays in (("in", canary.feed), ("out", canary.outputs)):
-                            for name, array in arrays.items():
-                                with archive.open(f"{number}/{kind}/{name}.npy", "w") as entry:
-                                    np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
-                draft.finish()
-                draft.commit()
-            finally:
-                draft.discard()
-        except OSError as error:
-            raise ConfigError(
-                f"cannot write {path}: {error.strerror}", "choose a folder that you can write to"
-            ) from error
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w") as archive:
+            archive.writestr(INDEX, json.dumps(index, indent=1))
+            for number, canary in enumerate(self.every):
+                for kind, arrays in (("in", canary.feed), ("out", canary.outputs)):
+                    for name, array in arrays.items():
+                        with archive.open(f"{number}/{kind}/{name}.npy", "w") as entry:
+                            np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
+        write_whole(path, FORM, content.getvalue())
 
     @classmethod
     def read(cls, path: Path) -> Canaries:
-        """Read what `write` wrote. InputError for a file that is missing, damaged or something else."""
+        """Read what `write` wrote. Raises ConfigError for a file that cannot be read, InputError for one that
+        is damaged or something else."""
+        content = read_whole(path, FORM, "canaries", _HINT)
         try:
-            with zipfile.ZipFile(path) as archive:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 return cls._read(archive)
-        except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror or error}", _HINT) from error
-        except Exception as error:  # of many types: zipfile takes some damage for an unknown encryption
-            raise InputError(f"{path} holds no canaries, or is damaged", _HINT) from error
+        except (ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path} is no file of canaries: {error}", _HINT) from error
 
     @classmethod
     def _read(cls, archive: zipfile.ZipFile) -> Canaries:
-        if archive.testzip() is not None:
-            raise ValueError
-        index = json.loads(archive.read(INDEX))
-        if index["form"] != FORM or not isinstance(index["digest"], str):
-            raise ValueError
+        index: dict[str, Any] = json.loads(archive.read(INDEX))
         found: list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]] = [
             ({}, {}) for _ in range(int(index["count"]))
         ]
@@ -115,4 +103,4 @@ class Canaries:
                     array = np.lib.format.read_array(file, allow_pickle=False)
                 found[int(number)][("in", "out").index(kind)][name] = array
         tolerances = {str(name): float(bound) for name, bound in index["tolerances"].items()}
-        return cls(index["digest"], tolerances, [Canary(*pair) for pair in found])
+        return cls(str(index["digest"]), tolerances, [Canary(*pair) for pair in found])
