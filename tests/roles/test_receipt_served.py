@@ -129,7 +129,12 @@ def test_a_server_that_differs_in_the_setting_is_found_before_a_word_moves(
         config = off if party == 2 else hall.config
         hall.start(party, model_dir, signing=signing[party], config=config)
     assert all(thread.ready.wait(30) for thread in hall.started)
-    with Client(hall.config, hall.client_keys) as client, pytest.raises(OnnxpumaError) as caught:
+    with (
+        Client(hall.config, hall.client_keys) as client,
+        pytest.raises(ReceiptError, match="server 2 signs no receipts"),
+    ):
+        client.run(feed)
+    with Client(off, hall.client_keys) as client, pytest.raises(OnnxpumaError) as caught:
         client.run(feed)
     assert "with receipts" in str(caught.value)
     assert "(opening)" in str(caught.value)
@@ -151,6 +156,6 @@ def test_receipts_can_be_switched_off(
         on = replace(servers.config, receipts=ReceiptConfig(True))
         with (
             Client(on, servers.client_keys) as client,
-            pytest.raises(ReceiptError, match="server 0 sent no receipt"),
+            pytest.raises(ReceiptError, match="server 0 signs no receipts"),
         ):
             client.run(feed)

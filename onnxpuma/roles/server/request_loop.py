@@ -104,7 +104,6 @@ class RequestLoop:
                 sockets.wait([*self.link.waits_on(), *self.port.waits_on()], idle)
             self._listen()
             self.store.expire()
-            self.retained.expire()
             problems = self.problems()
             if not problems and ready is not None:
                 planned = described(self.identity.network)
@@ -186,6 +185,7 @@ class RequestLoop:
     def _listen(self) -> None:
         """Take in new requests without waiting; a flood of them does not delay the rest."""
         self._looked = time.monotonic()
+        self.retained.expire()
         for _ in range(AT_ONCE):
             request = self.port.poll(0)
             if request is None:
