@@ -1,7 +1,7 @@
 """The key pair of a model's owner, to which servers seal what only the owner may read.
 
 A public key is written as "owner:" and 64 hexadecimal digits, so that nobody takes it for a key of another
-kind. Sealing is HPKE [RFC9180] in its base mode: X25519, HKDF-SHA256, ChaCha20-Poly1305.
+kind. Sealing is [HPKE] in its base mode: X25519, HKDF-SHA256, ChaCha20-Poly1305.
 """
 
 from __future__ import annotations
