@@ -68,10 +68,10 @@ class Evidence:
 
 @dataclass
 class _Entry:
-    client: str  # public key
     owner: str  # of the model, public key
     evidence: Evidence
     until: float
+    told: bytes = b""  # the testimony, once its client has opened the commitment
 
 
 class Retained:
@@ -82,7 +82,8 @@ class Retained:
 
     def __init__(self, seconds: float, now: Callable[[], float] = time.monotonic) -> None:
         self.seconds, self._now = seconds, now
-        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()  # by request, the oldest first
+        # By public key of the client and id of the request, the oldest first.
+        self._entries: OrderedDict[tuple[str, bytes], _Entry] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -105,7 +106,10 @@ class Retained:
         model's owner."""
         if evidence is None:
             return
-        self._entries[request.id] = _Entry(request.key, owner, evidence, self._now() + self.seconds)
+        before = self._entries.pop((request.key, request.id), None)
+        if before is not None:
+            before.evidence.destroy()
+        self._entries[request.key, request.id] = _Entry(owner, evidence, self._now() + self.seconds)
 
     def hand_over(self, request: Request, key: SigningKey) -> bytes:
         """The testimony that a client asks for, signed with `key` and sealed to the model's owner.
@@ -114,8 +118,8 @@ class Retained:
         """
         self.expire()
         asked: wire_pb2.Opened = request.body.opened
-        entry = self._entries.get(asked.request)
-        if entry is None or entry.client != request.key:
+        entry = self._entries.get((request.key, asked.request))
+        if entry is None:
             raise InputError(
                 f"no keys of request {asked.request.hex()[:8]} are here for this client",
                 f"a server keeps those of a request with a commitment, for {self.seconds:g} s after its run"
@@ -126,7 +130,10 @@ class Retained:
                 f"that does not open the commitment of request {asked.request.hex()[:8]}",
                 "servers hand over keys of canaries alone",
             )
-        return sealed(payload_of(entry.evidence.testimony(asked.opening)), key, entry.owner)
+        entry.told = entry.told or sealed(
+            payload_of(entry.evidence.testimony(asked.opening)), key, entry.owner
+        )
+        return entry.told
 
     def expire(self) -> None:
         """Destroy what has been kept for its time."""

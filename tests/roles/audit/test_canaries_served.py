@@ -14,7 +14,7 @@ import onnx
 import pytest
 
 from onnxpuma.config import ReceiptConfig
-from onnxpuma.errors import CanaryError, ConfigError, InputError, ReceiptError
+from onnxpuma.errors import CanaryError, ConfigError, InputError, ReceiptError, TransportError
 from onnxpuma.roles.audit.judge import judge
 from onnxpuma.roles.audit.reading import read_case
 from onnxpuma.roles.audit.verdict import Finding, Verdict
@@ -26,10 +26,11 @@ from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.request.audit_file import read_audit
 from onnxpuma.roles.request.canary_file import Canaries, Canary
 from onnxpuma.roles.request.commitment import commitment_of, fresh_opening
+from onnxpuma.roles.request.receipt import begun
 from onnxpuma.roles.server import request_loop, run
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.sealing import OwnerKey
-from onnxpuma.transport.signing import SigningKey
+from onnxpuma.transport.signing import SigningKey, is_signed
 from tests.roles.conftest import Hall, tiny_feed, tiny_model
 
 OWNER = OwnerKey.generate()
@@ -176,6 +177,33 @@ def test_a_server_that_changes_its_term_is_named(
     assert verdict.finding is Finding.SERVERS
     assert verdict.who == party
     assert verdict.statements[0].key == trio.signers[party]
+
+
+def test_a_run_that_ends_early_leaves_its_beginning(
+    trio: Trio, canaries: Canaries, shares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No receipt, but what each server signed at the start, its keys, and what had passed until then."""
+    honest = run.outgoing
+
+    def outgoing(one: Any, *of: Any) -> Any:
+        if one.index == 1:
+            raise TransportError("server 1 ends it", "x")
+        return honest(one, *of)
+
+    mixing = Mixing(canaries, 1.0, folder=tmp_path)
+    with trio.client(mixing) as client:
+        ridden = mixing.ridden(client.model, tiny_feed(), wanted(), trio.config)
+        monkeypatch.setattr(run, "outgoing", outgoing)
+        with pytest.raises(CanaryError, match=r"the run of a canary failed: .*server 1 ends it"):
+            mixing.probe(client, ridden)
+        monkeypatch.undo()
+    case = read_case(mixing.files[0], shares, OWNER, trio.signers)
+    assert case.evidence.receipts == (None, None, None)
+    assert "server 1 ends it" in case.evidence.error
+    for told, signer in zip(case.evidence.testimonies, trio.signers, strict=True):
+        assert told is not None
+        assert is_signed(signer, begun(told.begun), told.at_begin)
+    assert verdict_of(mixing.files[0], shares, trio).finding is Finding.NOBODY
 
 
 def wanted() -> Any:

@@ -88,6 +88,22 @@ def test_a_testimony_of_another_form_is_the_fault_of_its_server(change: dict[str
     assert "of another form, under its signature" in str(unsealed(data, OWNER, SIGNING.public))
 
 
+def test_asking_again_costs_no_further_signature(kept: Retained) -> None:
+    kept.keep(request_of(), OWNER.public, evidence())
+    assert kept.hand_over(asking(), SIGNING) == kept.hand_over(asking(), SIGNING)
+
+
+def test_another_client_with_the_same_id_displaces_nothing(kept: Retained) -> None:
+    kept.keep(request_of(), OWNER.public, evidence())
+    kept.keep(request_of(key="ben"), OWNER.public, evidence(unopenable()))
+    assert len(kept) == 2
+    assert kept.hand_over(asking(), SIGNING)
+    held = evidence()
+    kept.keep(request_of(key="eve"), OWNER.public, held)
+    kept.keep(request_of(key="eve"), OWNER.public, evidence())
+    assert not any(held.keys[1])
+
+
 def test_nobody_else_gets_it(kept: Retained) -> None:
     kept.keep(request_of(), OWNER.public, evidence())
     with pytest.raises(InputError, match="no keys of request 01010101"):
