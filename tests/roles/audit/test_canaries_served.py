@@ -260,6 +260,28 @@ def test_an_opening_that_comes_too_late(shares: Path, canaries: Canaries, tmp_pa
     assert "did not hand over the keys" in str(verdict)
 
 
+def test_a_server_that_is_silent_is_recorded_with_what_the_others_handed_over(
+    shares: Path, canaries: Canaries, tmp_path: Path
+) -> None:
+    other = Trio(shares, 600.0)
+    try:
+        mixing = Mixing(canaries, 0.0, folder=tmp_path)
+        with other.client(mixing) as client:
+            sent = sent_of(client, mixing, other, fresh_opening())
+            other.started[2].stopping.set()
+            other.started[2].join(20)
+            client._cluster.connect_timeout = 3.0
+            file, refusals = client.complain(sent, tmp_path)
+    finally:
+        other.stop()
+    assert refusals[:2] == ["", ""]
+    assert "no answer from server 2" in refusals[2]
+    verdict = verdict_of(file, shares, other)
+    assert verdict.finding is Finding.SILENT
+    assert verdict.who == 2
+    assert "no answer from server 2" in str(verdict)
+
+
 def test_a_canary_and_an_ordinary_request_have_the_same_form(trio: Trio, canaries: Canaries) -> None:
     """All that servers see of the two: same fields, same lengths, same kinds of values."""
     seen: list[Sent] = []
