@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnxpuma.errors import CanaryError, InputError, PeerLostError
+from onnxpuma.errors import CanaryError, ConfigError, InputError, PeerLostError
 from onnxpuma.roles.client import spread
 from onnxpuma.roles.client.complaint import Sent
 from onnxpuma.roles.client.mixing import Mixing, Ridden
@@ -41,6 +41,8 @@ class Asked:
     def complain(self, sent: Sent, folder: Path, error: str) -> tuple[Path, list[str]]:
         self.log.append("complain")
         path = folder / "c.audit"
+        if not folder.is_dir():
+            raise ConfigError(f"cannot write {path}", "x")
         path.write_bytes(b"")
         return path, ["gone" if self._refuses else "", "gone" if self._refuses else "", "gone"]
 
@@ -103,6 +105,22 @@ def test_a_run_that_failed_is_complained_of_if_it_had_begun(tmp_path: Path) -> N
         mixing.probe(Asked(error=lost, refuses=True), RIDDEN)
     assert not (tmp_path / "c.audit").exists()
     assert mixing.wrong == 1
+
+
+def test_a_canary_that_cannot_begin_costs_no_request(tmp_path: Path) -> None:
+    client = Asked(error=PeerLostError("server 1 is gone", "x"), refuses=True)
+    mixing = Mixing(CANARIES, 1.0, folder=tmp_path)
+    for _ in range(20):
+        mixing.beside(client, RIDDEN, client.ask)
+    assert client.log.count("request") == 20
+    assert mixing.sent == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_answer_is_told_though_nothing_could_be_stored(tmp_path: Path) -> None:
+    mixing = Mixing(CANARIES, 1.0, folder=tmp_path / "none")
+    with pytest.raises(CanaryError, match=r"is wrong: 'y' is off by 1.*nothing could be stored"):
+        mixing.probe(Asked(X + 1), RIDDEN)
 
 
 def test_what_fits(caplog: pytest.LogCaptureFixture) -> None:

@@ -99,7 +99,7 @@ class Mixing:
                 raise ConfigError(f"the {name} of canaries is {share:g}", "give a number from 0 to 1")
         self.canaries, self.rate, self.audited = canaries, rate, audited
         self.folder, self._draw = Path(folder), draw or random.SystemRandom()
-        self.sent = self.wrong = 0  # canaries so far
+        self.sent = self.wrong = 0  # canaries so far: those that began
         self.files: list[Path] = []  # stored for audits
         self._spread = Spread(self._draw) if spread else None
         self._apart: Prober | None = None  # sends canaries in pauses of their own
@@ -156,19 +156,26 @@ class Mixing:
             return ask()
         before, after = (bool(fitting) and self._draw.random() < self.rate / 2 for _ in range(2))
         if before:
-            self.probe(client, ridden)
+            self._probe_beside(client, ridden)
         outcome = ask()
         if after:
             try:
-                self.probe(client, ridden)
+                self._probe_beside(client, ridden)
             except CanaryError as error:
                 error.outcome = outcome
                 raise
         return outcome
 
+    def _probe_beside(self, client: Prober, ridden: Ridden) -> None:
+        """Send a canary. That it could not begin is nothing against an ordinary request beside it."""
+        try:
+            self.probe(client, ridden)
+        except TransportError as error:
+            _log.warning("a canary was not answered: %s", error.message)
+
     def probe(self, client: Prober, ridden: Ridden) -> None:
         """Send a canary like this request. CanaryError when its answer is wrong, or its run fails once it has
-        begun; the file for the audit is then stored."""
+        begun; the file for the audit is then stored. TransportError when it does not begin."""
         canary = self._draw.choice(self.fitting(ridden))
         sent = Sent(fresh_opening())
         self.sent += 1
@@ -179,22 +186,33 @@ class Mixing:
             wrong = error.message
         except TransportError as error:
             path, refusals = client.complain(sent, self.folder, error.message)
-            if all(refusals):  # it had not begun: nothing tells a cheat from a fault
+            if all(refusals):  # nothing tells a cheat from a fault
                 path.unlink()
+                self.sent -= 1
                 raise
-            self.wrong += 1
-            self.files.append(path)
-            raise CanaryError(
-                f"the run of a canary failed: {error.message}", _next(path, refusals)
-            ) from error
+            raise self._found(f"the run of a canary failed: {error.message}", path, refusals) from error
         if wrong is None and self._draw.random() >= self.audited:
             return
-        path, refusals = client.complain(sent, self.folder, "")
-        self.files.append(path)
-        if wrong is not None:
+        try:
+            path, refusals = client.complain(sent, self.folder, "")
+        except OnnxpumaError as error:
+            if wrong is None:
+                raise
             self.wrong += 1
-            raise CanaryError(f"the answer to a canary is wrong: {wrong}", _next(path, refusals))
+            raise CanaryError(
+                f"the answer to a canary is wrong: {wrong}; nothing could be stored for an audit:"
+                f" {error.message}",
+                error.hint,
+            ) from error
+        if wrong is not None:
+            raise self._found(f"the answer to a canary is wrong: {wrong}", path, refusals)
+        self.files.append(path)
         _log.info("the answer to a canary is right; %s", _next(path, refusals))
+
+    def _found(self, message: str, path: Path, refusals: Sequence[str]) -> CanaryError:
+        self.wrong += 1
+        self.files.append(path)
+        return CanaryError(message, _next(path, refusals))
 
     def close(self) -> None:
         """Send no more canaries of its own accord."""
