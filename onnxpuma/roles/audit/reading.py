@@ -85,12 +85,13 @@ def evidence_of(
     testimonies: list[Testimony | None] = []
     refusals: dict[int, str] = {}
     for party, (server, key) in enumerate(zip(content.servers, keys, strict=True)):
-        receipts.append(heard(party, server.receipt, key) if server.receipt else (None, b""))
+        receipts.append(_receipt(party, server.receipt, key))
         found = unsealed(server.testimony, owner, key) if server.testimony else server.refusal
         testimonies.append(found if isinstance(found, Testimony) else None)
         if not isinstance(found, Testimony):
             refusals[party] = found
-    sessions = [bytes.fromhex(signed.statement["session"]) for signed, _ in receipts if signed is not None]
+    signed = [one for party, (one, _) in enumerate(receipts) if _is_sound(party, one)]
+    sessions = [bytes.fromhex(one.statement["session"]) for one in signed if one is not None]
     sessions += [found.session for found in testimonies if found is not None]
     if not sessions:
         raise InputError(
@@ -113,6 +114,25 @@ def evidence_of(
     )
 
 
+def _receipt(party: int, data: bytes, key: str) -> tuple[Signed | None, bytes]:
+    """A receipt and its salt, as it came; none where it is malformed."""
+    try:
+        return heard(party, data, key)
+    except ReceiptError:
+        return None, b""
+
+
+def _is_sound(party: int, signed: Signed | None) -> bool:
+    """Whether this is a statement that the server signed."""
+    if signed is None:
+        return False
+    try:
+        signed.check(party)
+    except ReceiptError:
+        return False
+    return True
+
+
 def _graph(model: SharedModel, digest: bytes, path: Path) -> tuple[str, Blueprint]:
     for name, blueprint in model.graphs.items():
         if blueprint.digest == digest.hex():
@@ -125,7 +145,7 @@ def _graph(model: SharedModel, digest: bytes, path: Path) -> tuple[str, Blueprin
 
 def _plan(blueprint: Blueprint, evidence: Evidence) -> Plan:
     """The plan that all parties ran. PlanError where this version cannot have made it."""
-    ran = [str(signed.statement["version"]) for signed in evidence.receipts if signed is not None]
+    ran = [str(signed.statement.get("version")) for signed in evidence.receipts if signed is not None]
     theirs, _ = Counter(ran).most_common(1)[0] if ran else ("", 0)
     if theirs and code_of(theirs) != lockstep_code():
         raise PlanError(

@@ -52,9 +52,12 @@ def complain(
     )
     refusals = []
     for number, (party, answer) in enumerate(zip(config.parties, answers, strict=True)):
-        refused = isinstance(answer, OnnxpumaError)
-        testimony = b"" if isinstance(answer, OnnxpumaError) else b"".join(bytes(part) for part in answer)
-        refusals.append(answer.message if isinstance(answer, OnnxpumaError) else "")
+        if isinstance(answer, OnnxpumaError):
+            testimony, refusal = b"", answer.message
+        else:
+            testimony = b"".join(bytes(part) for part in answer)
+            refusal = "" if testimony else "its answer was empty"
+        refusals.append(refusal)
         receipt = b""
         if sent.answers and len(sent.answers[number].buffers) == sent.terms + 2:
             receipt = bytes(sent.answers[number].buffers[-1])
@@ -64,7 +67,7 @@ def complain(
             signing_key=party.signing_key,
             receipt=receipt,
             testimony=testimony,
-            refusal=refusals[-1] if refused else "",
+            refusal=refusal,
         )
     moment = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
     path = folder / f"canary-{moment}-{sent.id.hex()[:8]}.audit"

@@ -185,6 +185,9 @@ class Mixing:
         except (UnreliableError, ReceiptError) as error:
             wrong = error.message
         except TransportError as error:
+            if not sent.id:  # it has not left
+                self.sent -= 1
+                raise
             path, refusals = client.complain(sent, self.folder, error.message)
             if all(refusals):  # nothing tells a cheat from a fault
                 path.unlink()

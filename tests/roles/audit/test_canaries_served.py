@@ -23,7 +23,7 @@ from onnxpuma.roles.client.complaint import Sent
 from onnxpuma.roles.client.mixing import Mixing
 from onnxpuma.roles.local.canaries import make_canaries
 from onnxpuma.roles.owner.owner import share_model
-from onnxpuma.roles.request.audit_file import read_audit
+from onnxpuma.roles.request.audit_file import read_audit, write_audit
 from onnxpuma.roles.request.canary_file import Canaries, Canary
 from onnxpuma.roles.request.commitment import commitment_of, fresh_opening
 from onnxpuma.roles.request.receipt import begun
@@ -126,6 +126,23 @@ def wrong(canaries: Canaries, name: str = "y") -> Canaries:
     """Canaries whose answers are not those of the program."""
     every = [Canary(each.feed, {**each.outputs, name: each.outputs[name] + 1}) for each in canaries.every]
     return replace(canaries, every=every)
+
+
+def test_receipts_that_are_no_receipts_are_the_judges_matter(
+    trio: Trio, canaries: Canaries, shares: Path, tmp_path: Path
+) -> None:
+    """A malformed one and one that was not signed as it stands: their server is named."""
+    mixing = Mixing(canaries, 0.0, folder=tmp_path)
+    with trio.client(mixing) as client:
+        file, _ = client.complain(sent_of(client, mixing, trio, fresh_opening()), tmp_path)
+    whole = read_audit(file)
+    said = whole.servers[1].receipt
+    for spoiled in (b"", b"{}", said.replace(b'"party":1', b'"party":0'), said.replace(b'"session"', b'"s"')):
+        whole.servers[1].receipt = spoiled
+        write_audit(file, whole)
+        verdict = verdict_of(file, shares, trio)
+        assert verdict.finding is Finding.SILENT
+        assert verdict.who == 1
 
 
 def run_often(client: Client) -> None:
