@@ -8,6 +8,7 @@ PARTS = (
     "deal",
     "fused",
     "gemm",
+    "keys",
     "kinds",
     "level",
     "levels",

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.ciphers.modes import CTR
+from onnxpuma.mpc.ring import key_stream
+from onnxpuma.mpc.ring.keys import BLOCK_BYTES
 
-ALIGNED = 16  # bytes: where a part may begin, since a key's stream has blocks of so many
-_PIECE = 1 << 18  # bytes of a key's stream at a time: the zeros that are encrypted stay in the cache
-_ZEROS = memoryview(bytes(_PIECE))
+ALIGNED = BLOCK_BYTES  # where a part may begin, since a key's stream has blocks of so many bytes
 
 
 class Source(Protocol):
@@ -41,25 +38,13 @@ class KeySource:
     """The stream of a key for array number `index`: AES-CTR, its counter the index and a block number."""
 
     def __init__(self, key: bytes, index: int) -> None:
-        self._cipher, self._index = AES(key), index
-        self._ready: tuple[int, CipherContext] | None = None  # a stream, and the byte that it yields next
+        self._key, self._index = key, index
 
     def read(self, start: int, out: memoryview) -> None:
-        # One thread at a time gets the ready stream; where it stands elsewhere, another is set up.
-        ready, self._ready = self._ready, None
-        stream = ready[1] if ready is not None and ready[0] == start else self._stream_from(start)
-        for place in range(0, len(out), _PIECE):
-            piece = out[place : place + _PIECE]
-            stream.update_into(_ZEROS[: len(piece)], piece)
-        if len(out) % ALIGNED == 0:
-            self._ready = start + len(out), stream
+        key_stream(self._key, self._index, start // ALIGNED, out)
 
     def passing(self) -> None:
         """A key's stream cannot be damaged."""
-
-    def _stream_from(self, start: int) -> CipherContext:
-        counter = self._index << 64 | start // ALIGNED
-        return Cipher(self._cipher, CTR(counter.to_bytes(ALIGNED, "big"))).encryptor()
 
 
 class MemorySource:

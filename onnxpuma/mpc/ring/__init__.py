@@ -1,6 +1,7 @@
 """Ring words, and the functions on arrays of them that the compiled kernel or numpy runs."""
 
 from onnxpuma.mpc.ring.dealing import deal_packed
+from onnxpuma.mpc.ring.keys import key_stream
 from onnxpuma.mpc.ring.native import native_level, native_levels, set_native_level, set_threads, threads
 from onnxpuma.mpc.ring.packed import matmul_packed
 from onnxpuma.mpc.ring.products import (
@@ -22,6 +23,7 @@ __all__ = [
     "deal_packed",
     "einsum",
     "gather_table",
+    "key_stream",
     "matmul",
     "matmul_packed",
     "matmul_pair",

@@ -8,6 +8,7 @@
 
 #include <mutex>
 
+#include "_ring_keys.hpp"
 #include "_ring_packed.hpp"
 
 namespace {
@@ -169,6 +170,34 @@ PyObject* py_deal(PyObject*, PyObject* args) {
     return PyFloat_FromDouble(largest);
 }
 
+// ---- key streams
+
+constexpr ptrdiff_t KEY_BYTES = 16, KEY_PIECE = 1 << 19;
+
+// key_stream(key, high, block, out) -> whether this processor made it, else out is as it was
+PyObject* py_key_stream(PyObject*, PyObject* args) {
+    PyObject *secret, *out;
+    unsigned long long high, block;
+    if (!PyArg_ParseTuple(args, "OKKO", &secret, &high, &block, &out)) return nullptr;
+    Views views;
+    const Py_buffer *key, *to;
+    if (!(key = views.take(secret, PyBUF_SIMPLE)) || !(to = views.take(out, PyBUF_WRITABLE))) return nullptr;
+    if (key->len != KEY_BYTES) {
+        PyErr_SetString(PyExc_ValueError, "a key has 16 bytes");
+        return nullptr;
+    }
+    if (!current.load()->fused(64) || !has_vector_aes()) Py_RETURN_FALSE;
+    Py_BEGIN_ALLOW_THREADS
+    const ptrdiff_t pieces = (to->len + KEY_PIECE - 1) / KEY_PIECE;
+    share_out(pieces, threads_for(double(to->len) / KEY_PIECE), [&](ptrdiff_t i) {
+        const ptrdiff_t at = i * KEY_PIECE;
+        key_stream(static_cast<const uint8_t*>(key->buf), high, block + uint64_t(at / KEY_BYTES),
+                   static_cast<uint8_t*>(to->buf) + at, std::min(KEY_PIECE, to->len - at));
+    });
+    Py_END_ALLOW_THREADS
+    Py_RETURN_TRUE;
+}
+
 // ---- fused loops
 
 enum Kind { TABLE_BITS, PICK_BITS, GATHER_TABLE, AXPY, SHIFT_MASK, KINDS };
@@ -309,6 +338,7 @@ PyMethodDef METHODS[] = {
     {"pack", py_pack, METH_VARARGS, "pack(words, bits, out)"},
     {"unpack", py_unpack, METH_VARARGS, "unpack(buffer, bits, out)"},
     {"deal", py_deal, METH_VARARGS, "deal(reals, kind, scale, bits, first, second, out) -> largest magnitude"},
+    {"key_stream", py_key_stream, METH_VARARGS, "key_stream(key, high, block, out) -> whether it was made"},
     {"loop", py_loop, METH_VARARGS, "loop(kind, out, words, table, other, multiplier, shift, bits)"},
     {"turned_sums", py_turned_sums, METH_VARARGS, "turned_sums(out, table, place, turn)"},
     {"levels", py_levels, METH_NOARGS, "levels() -> names, best first"},

@@ -31,9 +31,6 @@ from onnxpuma.plan.weights.factors import readings_of
 
 READ = 15  # fraction bits at which `auto` reads a factor, at the least; the weight keeps its own
 READ_LARGE = 12  # the same in a large model
-LARGE = 12  # the same in a large model
-READ = 15  # fraction bits at which `auto` reads a factor, at the least; the weight keeps its own
-READ_LARGE = 12  # the same in a large model
 LARGE = 1 << 29  # weights; each run of such a model waits for its weights, not for its messages
 
 
