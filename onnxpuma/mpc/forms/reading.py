@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 from onnxpuma.mpc.forms.source import ALIGNED, KeySource, MemorySource, Source
-from onnxpuma.mpc.ring.arrays import empty
+from onnxpuma.mpc.ring.arrays import PAGE, pages
 
 BLOCK = 1 << 22  # bytes of one component in a block: rows enough that to arrange the factor costs little
 WINDOW = 1 << 25  # bytes that are read ahead, unless a caller says more
@@ -58,8 +58,8 @@ class Rows:
 
     @cached_property
     def room(self) -> int:
-        """Bytes that a block with both components needs."""
-        return max((2 * block.size for block in self.blocks), default=0)
+        """Bytes that a block with both components needs, each from the start of a page on."""
+        return max((2 * -(-block.size // PAGE) * PAGE for block in self.blocks), default=0)
 
     def between(self, start: int, stop: int) -> Block:
         """The rows from `start`, a multiple of `unit`, up to `stop` or the last one."""
@@ -150,7 +150,7 @@ class Reading:
         if one is None or one is not self._due[0]:
             if one is not None:
                 self._give_up(one)
-            room = empty(0 if stored.in_memory else stored.room, 8).data
+            room = pages(0 if stored.in_memory else stored.room)
             for block in stored.blocks:
                 yield self._count(_read(stored, block, room))
             return
@@ -178,7 +178,7 @@ class Reading:
             one, block = next(((one, block) for one, block in self._coming if not one.taken), (None, None))
             if one is None or block is None:
                 return
-            room = self._free.pop() if self._free else empty(self._room, 8).data
+            room = self._free.pop() if self._free else pages(self._room)
             self._ahead.append(_Ahead(one, room, self._pool.submit(_read, one.stored, block, room)))
 
     def _count(self, done: _Done) -> Part:
@@ -217,7 +217,8 @@ class _Done:
 
 
 def _read(stored: Stored, block: Block, room: memoryview) -> _Done:
-    halves = [room[: block.size], room[block.size : 2 * block.size]]
+    half = len(room) // 2
+    halves = [room[: block.size], room[half : half + block.size]]
     done = _Done((block, halves[0], halves[1]))
     for place, source in enumerate(stored.sources):
         began = perf_counter()

@@ -38,6 +38,8 @@ class Choice:
     wish: int | str
     # The fewest fraction bits at which `auto` reads the other factor.
     least: int
+    # Fraction bits that `auto` may take from the weight where that makes its ring smaller.
+    spare: int = 0
 
     def width(self, uses: Reading, steps: list[tuple[int, str]], named: bool) -> Width | None:
         """None: all bits. named: the owner names this weight. Raises ConfigError as `with_widths`."""
@@ -59,7 +61,8 @@ class Choice:
         if any(width is None for width in widths):
             return None
         known = [width for width in widths if width is not None]
-        return Width(max(w.bits for w in known), min(w.reads or 0 for w in known), fraction)
+        reads, stored = min(w.reads or 0 for w in known), min(w.fraction for w in known)
+        return Width(max(w.bits for w in known), reads, stored)
 
     def _unread(self, uses: Reading, steps: list[tuple[int, str]]) -> str:
         """Why not all of its readers are products with activations, or look-ups at secret ids."""
@@ -78,19 +81,20 @@ class Choice:
         return ""
 
     def _least(self, number: int, name: str, fraction: int) -> Width | None:
-        """The least width that `auto` takes for one product."""
+        """The least width that `auto` takes for one product, with as many fraction bits of the weight as fit."""
         options = []
         for bits in _NARROW:
             for apart in (False, True):
-                reads = self._fraction(number, name, bits, fraction, apart)
-                if reads >= self.least + self._other(number, name).finer and self._holds(
-                    number, name, bits, fraction, reads, apart
-                ):
-                    options.append((apart, bits, reads))
+                for stored in sorted({fraction, fraction - self.spare}):
+                    reads = self._fraction(number, name, bits, stored, apart)
+                    if reads >= self.least + self._other(number, name).finer and self._holds(
+                        number, name, bits, stored, reads, apart
+                    ):
+                        options.append((apart, bits, -stored, reads))
         if not options:
             return None
-        _, bits, reads = min(options, key=lambda option: option[:2])
-        return Width(bits, reads, fraction)
+        _, bits, stored, reads = min(options)
+        return Width(bits, reads, -stored)
 
     def _forced(
         self, bits: int, products: list[tuple[int, str]], fraction: int, looked_up: bool, named: bool

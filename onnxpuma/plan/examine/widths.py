@@ -31,6 +31,7 @@ from onnxpuma.plan.weights.factors import readings_of
 
 READ = 15  # fraction bits at which `auto` reads a factor, at the least; the weight keeps its own
 READ_LARGE = 12  # the same in a large model
+SPARE_LARGE = 2  # fraction bits that a weight of a large model gives up for a smaller ring
 LARGE = 1 << 29  # weights; each run of such a model waits for its weights, not for its messages
 
 
@@ -53,7 +54,8 @@ def with_widths(blueprint: Blueprint, policy: Policy, sizes: Mapping[str, int] |
         if wish == RESTING.bits:
             continue
         named = any(name in picked(wishes, pattern) for pattern in policy.rings)
-        choice = Choice(state, readers, blueprint, name, wish, READ_LARGE if large else READ)
+        least, spare = (READ_LARGE, SPARE_LARGE) if large else (READ, 0)
+        choice = Choice(state, readers, blueprint, name, wish, least, spare)
         width = choice.width(uses[name], by_weight.get(name, []), named)
         if width is not None:
             found[name] = width

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from onnxpuma.errors import OnnxpumaError
 from onnxpuma.graph.model import Node, ValueType
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.protocols.dpf import SecretIds
 from onnxpuma.ops.registry import Call, Operand, Operator, Result, altered, find
@@ -75,8 +76,13 @@ def _with_results(state: State, call: Call, operator: Operator) -> Call:
     outputs = [altered(o, resting=o.resting.finer(bits)) if bits else o for o, bits in finer]
     made = [altered(o, weight=weight) for o in _left_in(outputs, operator.result(call))]
     if weight and operator.moves:
-        made = [altered(o, reads=call.secrets[0].reads) for o in made]
+        moved = call.secrets[0]  # a weight may rest at fewer bits than values do
+        made = [altered(o, reads=moved.reads, resting=_coarser(o.resting, moved.resting)) for o in made]
     return bounded(state.blueprint, altered(call, outputs=with_beside(call, operator, made)), operator)
+
+
+def _coarser(first: Format, second: Format) -> Format:
+    return min(first, second, key=lambda format: format.fraction)
 
 
 def _left_in(outputs: Sequence[Operand], result: Result) -> list[Operand]:

@@ -10,6 +10,7 @@ from onnxpuma.mpc.cost import Network
 from onnxpuma.mpc.sharing import KEYED, components_of
 from onnxpuma.plan.weights.residence import Residence
 from onnxpuma.roles.request.plans import Plans
+from onnxpuma.roles.server.machine import FOR_PAGES, free_bytes
 from onnxpuma.roles.server.reception import Served
 from onnxpuma.roles.shared.model import SharedModel
 from onnxpuma.roles.shared.shares import Shares
@@ -30,6 +31,7 @@ def load_graphs(
     """
     _log.info("party %d: %s", shares.party, described(place, shares.party))
     weights = read_weights(shares, model, place)
+    shares.limit_pages(place.streamed_bytes, int(FOR_PAGES * free_bytes()))
     readers = max(1, min(_MOST_READERS, ring.threads() // 2))
     return {
         bytes.fromhex(blueprint.digest): Served(

@@ -8,6 +8,7 @@ from pathlib import Path
 from onnxpuma.config import ClusterConfig
 
 FOR_WEIGHTS = 0.8  # of the memory that is left; requests and the system take the rest
+FOR_PAGES = 0.8  # of the memory that is free once the weights are loaded: for pages of the file of words
 _GROUP = Path("/sys/fs/cgroup")
 
 

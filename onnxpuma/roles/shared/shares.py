@@ -79,6 +79,12 @@ class Shares:
         shape, format = self.tensors[name]
         return ring.unpack(self.packed(name), format.bits, shape)
 
+    def limit_pages(self, streamed: int, room: int) -> None:
+        """Let the system keep as much of the words as `room` bytes of memory hold, where every run reads
+        `streamed` bytes of them."""
+        if self._words is not None:
+            self._words.pages.limit(streamed, room)
+
     def close(self) -> None:
         """No word can be read any more; keys remain."""
         if self._words is not None:
@@ -101,7 +107,7 @@ class WordsSource(FileSource):
 
     def __init__(self, file: WordsFile, name: str, tags: Tags) -> None:
         within = file.source(name)
-        super().__init__(within.file, within.offset, within.size)
+        super().__init__(within.file, within.pages, within.offset, within.size)
         self._words, self._name, self._tags = file, name, tags
         self._sound: tuple[int, ...] | None = None  # the stamp of the file when these words were checked
 

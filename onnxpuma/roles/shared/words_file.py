@@ -29,11 +29,13 @@ from onnxpuma.errors import PlanError
 from onnxpuma.mpc.format import Format
 from onnxpuma.plan.draft import PRIVATE, Draft
 from onnxpuma.roles.shared.keys_file import DEALING_BYTES, Dealing
+from onnxpuma.roles.shared.page_cache import PageCache
 from onnxpuma.roles.shared.tags import Tagging
 
 WORDS = "words.safetensors"  # the name of the file in the folder of a shared model
 FORMAT = "onnxpuma-words"
 LONGEST_HEAD = 100_000_000  # the limit of safetensors itself
+_PAGE = 4096  # bytes: words begin with a page, as the room does into which readers copy them
 _CHECKSUM = re.compile(rb'"checksum":"[0-9a-f]{64}"')
 _BLANK = b'"checksum":"' + b"0" * 64 + b'"'
 
@@ -57,7 +59,7 @@ def head_of(tensors: Tensors, digest: str, dealing: str) -> bytes:
     """All of the file that precedes the words."""
     metadata = {"format": FORMAT, "digest": digest, "dealing": dealing, "checksum": "0" * 64}
     text = json.dumps({"__metadata__": metadata, **tensor_entries(tensors)}, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-(8 + len(text)) % _PAGE)
     head = len(text).to_bytes(8, "little") + text
     return head.replace(_BLANK, f'"checksum":"{hashlib.sha256(head).hexdigest()}"'.encode(), 1)
 
@@ -126,15 +128,16 @@ class WordsWriter:
 
 class FileSource:
     """The packed words of one array, read from the file at any place, by any thread. No place is shared, and
-    nothing is kept: the operating system caches pages."""
+    nothing is kept: the operating system caches pages (page_cache.py)."""
 
-    def __init__(self, file: FileIO, offset: int, size: int) -> None:
+    def __init__(self, file: FileIO, pages: PageCache, offset: int, size: int) -> None:
         """file: open as long as this is read. offset, size: of the array in it, in bytes."""
-        self.file, self.offset, self.size = file, offset, size
+        self.file, self.pages, self.offset, self.size = file, pages, offset, size
 
     def read(self, start: int, out: memoryview) -> None:
         """Fill `out`, of bytes, with those from `start` on. PlanError when the file ends before, or the disk
         fails."""
+        self.pages.passed((self.offset, self.size), start, len(out))
         while len(out):
             try:
                 count = os.preadv(self.file.fileno(), [out], self.offset + start)
@@ -162,6 +165,7 @@ class WordsFile:
                 "parties 1 and 2 need it beside their keys: copy it from the model's owner, from the same"
                 " call of `onnxpuma share`",
             ) from error
+        self.pages = PageCache(self.file.fileno())
         try:
             self._check(tensors, digest, dealing)
         except BaseException:
@@ -171,7 +175,7 @@ class WordsFile:
     def source(self, name: str) -> FileSource:
         """The words of this array."""
         first, last = self._entries[name]["data_offsets"]
-        return FileSource(self.file, self._start + first, last - first)
+        return FileSource(self.file, self.pages, self._start + first, last - first)
 
     @property
     def stamp(self) -> tuple[int, ...]:
