@@ -16,6 +16,7 @@ from onnxpuma.errors import ConfigError, PlanError, UnsupportedModelError
 from onnxpuma.mpc.format import Format
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import compile_plan
+from onnxpuma.plan.examine import widths
 from onnxpuma.plan.policy_file import digest_of, read_policy, written
 from onnxpuma.roles.local.memory import MemoryModel, interpreters_of
 
@@ -144,6 +145,39 @@ def test_a_weight_that_is_transposed_or_multiplies_in_a_gemm() -> None:
     gemm = [*NODES[:-1], node("Gemm", ["c", "down", "z"], ["y"], transB=1)]
     shared = check(model_of(gemm, {**turned, "z": held["z"]}), 3e-3, ring="auto")
     assert shared.blueprint.rings["down"] in (40, 48)
+
+
+def test_a_large_model_gives_up_two_fraction_bits_of_a_weight_for_a_smaller_ring(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And a weight of fewer fraction bits than values have is not truncated where it is turned."""
+    held = {**layer(), "down": 24 * drawn(WIDER, WIDTH).T.copy()}
+    model = model_of(
+        [*NODES[:-1], node("Transpose", ["down"], ["t"]), node("MatMul", ["c", "t"], ["y"])], held
+    )
+    usual = check(model, 0.1, ring="auto").blueprint
+    monkeypatch.setattr(widths, "LARGE", 1)
+    shared = check(model, 0.1, ring="auto")
+    assert usual.rings["t"] > shared.blueprint.rings["t"]
+    assert (usual.format("t").fraction, shared.blueprint.format("t").fraction) == (18, 16)
+    assert shared.blueprint.format("up").fraction == 18  # it fits without
+    steps = shared.plan({"x": X}).steps
+    assert not any(any(step.resolves) for step in steps if step.constant)
+
+
+@pytest.mark.parametrize("fraction", [13, 16, 20])
+def test_a_weight_at_any_scale_is_turned_in_place(fraction: int) -> None:
+    rewritten = {"down": drawn(WIDER, WIDTH).T.copy(), **{k: v for k, v in layer().items() if k != "down"}}
+    model = model_of(
+        [*NODES[:-1], node("Transpose", ["down"], ["t"]), node("MatMul", ["c", "t"], ["y"])], rewritten
+    )
+    shared = MemoryModel(model, rewrite=False, rings={"down": 48})
+    blueprint = replace(shared.blueprint, fractions={"down": fraction})
+    steps = compile_plan(blueprint, {"x": X.shape}).steps
+    turned = next(step for step in steps if step.outputs == ("t",))
+    assert turned.constant
+    assert not any(turned.resolves)
+    assert turned.call.outputs[0].format == blueprint.format("down")
 
 
 def test_a_table_that_is_only_looked_up_takes_32_bits() -> None:

@@ -38,11 +38,20 @@ template <class V> RING_TARGET inline V read(const void* from) {
     return v;
 }
 
+// The two words of B bytes that belong into each 16 bytes, in place but for up to three bytes (Order::halves). Where a
+// vector has two such parts, a load for each is cheaper than to move what one load brings.
+template <int B> RING_TARGET inline Halves spread(const uint8_t* from) {
+#ifdef RING_TWO_PARTS
+    return Halves(RING_TWO_PARTS(from, from + 2 * B / 4 * 4));
+#else
+    return Halves(RING_PERMUTE_HALVES(read<Halves>(ORDER<B, B>.halves), read<Halves>(from)));
+#endif
+}
+
 // Words of 64 bits to B bytes each, and back: `from` and `to` are a vector of words, and their bytes with room for a
 // whole vector.
 template <int B> RING_TARGET inline void unpack_vector(const uint8_t* from, uint8_t* to) {
-    const Halves apart = Halves(RING_PERMUTE_HALVES(read<Halves>(ORDER<B, B>.halves), read<Halves>(from)));
-    const Halves words = Halves(RING_SHUFFLE_BYTES(apart, read<Halves>(ORDER<B, B>.word)));
+    const Halves words = Halves(RING_SHUFFLE_BYTES(spread<B>(from), read<Halves>(ORDER<B, B>.word)));
     std::memcpy(to, &words, sizeof words);
 }
 

@@ -1,4 +1,4 @@
-// The stream of a key, AES-128 in counter mode [AES], where vectors encrypt two blocks at a time (VAES).
+// The stream of a key, AES-128 in counter mode [CTR], where vectors encrypt two blocks at a time (VAES).
 
 #pragma once
 

@@ -42,9 +42,7 @@ template <int B> struct Parted {
     }
     RING_TARGET static inline void arrange(const uint64_t* from, Whole* to) { arrange_parts<Parted>(from, to); }
     RING_TARGET static inline void load(Right& to, const uint8_t* from) {
-        const Halves order = read<Halves>(ORDER<B, 4>.halves);
-        const Halves first = Halves(RING_PERMUTE_HALVES(order, read<Halves>(from)));
-        const Halves second = Halves(RING_PERMUTE_HALVES(order, read<Halves>(from + WIDE * B)));
+        const Halves first = spread<B>(from), second = spread<B>(from + WIDE * B);
         to.first = Whole(RING_SHUFFLE_BYTES(first, read<Halves>(ORDER<B, 4>.word)));
         to.second = Whole(RING_SHUFFLE_BYTES(second, read<Halves>(ORDER<B, 4>.word)));
         to.mixed = Halves(RING_SHUFFLE_BYTES(first, read<Halves>(ORDER<B, 4>.mixed[0]))) |

@@ -139,6 +139,7 @@ inline void* scratch() {
 #define RING_MULTIPLY_LOW_HALVES(x, y) _mm256_mul_epu32(__m256i(x), __m256i(y))
 #define RING_MULTIPLY_PAIRS(x, y) _mm256_madd_epi16(__m256i(x), __m256i(y))
 #define RING_PERMUTE_HALVES(order, x) _mm256_permutevar8x32_epi32(__m256i(x), __m256i(order))
+#define RING_TWO_PARTS(x, y) _mm256_loadu2_m128i((const __m128i*)(y), (const __m128i*)(x))
 #define RING_SHUFFLE_BYTES(x, order) _mm256_shuffle_epi8(__m256i(x), __m256i(order))
 #define RING_EVEN_LANES(x, y) _mm256_unpacklo_epi64(__m256i(x), __m256i(y))
 #define RING_ODD_LANES(x, y) _mm256_unpackhi_epi64(__m256i(x), __m256i(y))

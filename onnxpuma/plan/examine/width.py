@@ -81,11 +81,11 @@ class Choice:
         return ""
 
     def _least(self, number: int, name: str, fraction: int) -> Width | None:
-        """The least width that `auto` takes for one product, with as many fraction bits of the weight as fit."""
+        """The least width that `auto` takes for one product, with as many bits of the weight as fit."""
         options = []
         for bits in _NARROW:
             for apart in (False, True):
-                for stored in sorted({fraction, fraction - self.spare}):
+                for stored in range(fraction - self.spare, fraction + 1):
                     reads = self._fraction(number, name, bits, stored, apart)
                     if reads >= self.least + self._other(number, name).finer and self._holds(
                         number, name, bits, stored, reads, apart

@@ -31,7 +31,7 @@ from onnxpuma.plan.weights.factors import readings_of
 
 READ = 15  # fraction bits at which `auto` reads a factor, at the least; the weight keeps its own
 READ_LARGE = 12  # the same in a large model
-SPARE_LARGE = 2  # fraction bits that a weight of a large model gives up for a smaller ring
+SPARE_LARGE = 2  # fraction bits that a weight of a large model may give up for a smaller ring
 LARGE = 1 << 29  # weights; each run of such a model waits for its weights, not for its messages
 
 

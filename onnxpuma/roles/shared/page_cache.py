@@ -2,8 +2,8 @@
 
 Every run passes over the streamed arrays in the same order. A cache that gives up what was read longest ago
 gives up each page shortly before a run needs it again, so all of the file comes from the disk in every run.
-Therefore a share of each array stays, and the reader gives up the rest itself, some way behind the place where
-it reads: the other party of the same machine is not far away, and finds these pages as well.
+Therefore a share of each array stays, and the reader gives up the rest itself, some way behind the place
+where it reads: the other party of the same machine is not far away, and finds these pages as well.
 """
 
 from __future__ import annotations
