@@ -57,7 +57,8 @@ class Choice:
             return Width(BITS if self.wish == AUTO else int(self.wish), None, fraction)
         if self.wish != AUTO:
             return self._forced(int(self.wish), products, fraction, bool(uses.look_ups), named)
-        widths = [self._least(*entry, fraction) for entry in products]
+        spare = 0 if uses.look_ups else self.spare  # rows that are looked up keep the scale of values
+        widths = [self._least(*entry, fraction, spare) for entry in products]
         if any(width is None for width in widths):
             return None
         known = [width for width in widths if width is not None]
@@ -80,12 +81,12 @@ class Choice:
                 return f"the other factor of '{step.call.node.name}' is no secret activation"
         return ""
 
-    def _least(self, number: int, name: str, fraction: int) -> Width | None:
+    def _least(self, number: int, name: str, fraction: int, spare: int) -> Width | None:
         """The least width that `auto` takes for one product, with as many bits of the weight as fit."""
         options = []
         for bits in _NARROW:
             for apart in (False, True):
-                for stored in range(fraction - self.spare, fraction + 1):
+                for stored in range(fraction - spare, fraction + 1):
                     reads = self._fraction(number, name, bits, stored, apart)
                     if reads >= self.least + self._other(number, name).finer and self._holds(
                         number, name, bits, stored, reads, apart
