@@ -30,11 +30,6 @@ def test_sums_and_products() -> None:
     assert integers((a + b).total()) == [sum(x + y for y in VALUES) % M for x in VALUES]
 
 
-def test_one_of_several_neighbours() -> None:
-    x, place = Long.constants(VALUES[:48])[None, :], np.array([[3, 0, 2, 1] * 3])
-    assert integers(x.picked(place, 4)) == [VALUES[4 * i + int(p)] for i, p in enumerate(place[0])]
-
-
 def test_opposites() -> None:
     places = (np.arange(len(VALUES)) % 2).astype(np.uint8)
     for which in (places, 1 - places):
