@@ -81,6 +81,9 @@ class WrappedLink(Link):
     def receive(self, peer: int, tag: Tag) -> list[memoryview]:
         return self.inner.receive(peer, tag)
 
+    def finish(self, session: bytes) -> None:
+        self.inner.finish(session)
+
     def abort(self, session: bytes, message: str) -> None:
         self.inner.abort(session, message)
 

@@ -1,7 +1,7 @@
-"""The messages that arrived from each peer, in order, and the state of the current session.
+"""The messages that arrived from each peer, in order, and the state of the sessions that are under way.
 
-Every link has one inbox. It alone decides whether a message is the one expected, is left over from a session
-that ended, or shows that two parties have drifted apart.
+Every link has one inbox. It alone decides whether a message is the one expected, belongs to another session,
+is left over from one that ended, or shows that two parties have drifted apart.
 """
 
 from __future__ import annotations
@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 
-from onnxpuma.errors import LockstepError, PeerLostError, RemoteError, TransportError
+from onnxpuma.errors import (
+    LockstepError,
+    PeerLostError,
+    RemoteError,
+    RequestTimeoutError,
+    TransportError,
+)
 from onnxpuma.transport.link import PARTIES, Tag
 
 REMEMBERED_SESSIONS = 4096
@@ -30,21 +36,19 @@ class Inbox:
 
     def __init__(self, party: int) -> None:
         self.party = party
-        self.session = b""
-        self._arrivals: list[deque[Arrival]] = [deque() for _ in range(PARTIES)]
+        self.current: set[bytes] = set()  # the sessions that this party has entered and that have not ended
+        self._arrivals: dict[bytes, list[deque[Arrival]]] = {}  # by session and peer
+        self._ahead = [0] * PARTIES  # messages of each peer in all sessions
         self._ended: OrderedDict[bytes, TransportError | None] = OrderedDict()
 
     def enter(self, session: bytes) -> None:
-        """Make `session` the current one; raise the error that ended it, if it has ended."""
-        if session != self.session:
-            if self.session:
-                self.end(self.session)  # its messages are dropped, however late they come
-            self.session = session
+        """Make `session` one of the current ones; raise the error that ended it, if it has ended."""
         if session in self._ended:
             why = self._ended[session] or RemoteError(
                 f"session {session.hex()[:8]} is over", "a session id is used once: start a new session"
             )
             raise type(why)(why.message, why.hint)
+        self.current.add(session)
 
     def end(self, session: bytes, why: TransportError | None = None) -> None:
         """Drop the messages of `session`, now and from here on; the first `why` given is kept."""
@@ -52,52 +56,72 @@ class Inbox:
             self._ended[session] = why
         while len(self._ended) > REMEMBERED_SESSIONS:
             self._ended.popitem(last=False)
-        self._arrivals = [deque(a for a in queue if a.tag.session != session) for queue in self._arrivals]
+        self.current.discard(session)
+        for peer, queue in enumerate(self._arrivals.pop(session, [])):
+            self._ahead[peer] -= len(queue)
+
+    def end_all(self, why: TransportError) -> None:
+        """End every current session."""
+        for session in list(self.current):
+            self.end(session, why)
 
     def aborted(self, peer: int, session: bytes, message: str) -> None:
         """Note that `peer` has ended `session`."""
         self.end(session, RemoteError(message, f"party {peer} ended the session; its log says more"))
 
     def lost(self, peer: int, message: str) -> None:
-        """Note that `peer` is gone: the current session cannot be completed."""
-        if self.session:
-            hint = f"check that server {peer} is running and reachable, then send the request again"
-            self.end(self.session, PeerLostError(message, hint))
+        """Note that `peer` is gone: no current session can be completed."""
+        hint = f"check that server {peer} is running and reachable, then send the request again"
+        self.end_all(PeerLostError(message, hint))
 
     def forget(self, peer: int) -> None:
         """Drop all messages of `peer` that nobody has asked for: the process that sent them is gone."""
-        self._arrivals[peer].clear()
+        for queues in self._arrivals.values():
+            queues[peer].clear()
+        self._ahead[peer] = 0
 
     def put(self, peer: int, arrival: Arrival) -> None:
         """Keep a message until it is asked for, unless its session has ended.
 
         Raises TransportError when `peer` has sent more messages ahead than a party in lockstep can.
         """
-        if arrival.tag.session in self._ended:
+        session = arrival.tag.session
+        if session in self._ended:
             return
-        if len(self._arrivals[peer]) >= MOST_AHEAD:
+        if self._ahead[peer] >= MOST_AHEAD:
             raise TransportError(
                 f"party {peer} has sent {MOST_AHEAD} messages that nobody has asked for",
                 "all three servers must run the same version of onnxpuma",
             )
-        self._arrivals[peer].append(arrival)
+        queues = self._arrivals.get(session)
+        if queues is None:
+            queues = self._arrivals[session] = [deque() for _ in range(PARTIES)]
+        queues[peer].append(arrival)
+        self._ahead[peer] += 1
+
+    def settled(self, peer: int, session: bytes) -> bool:
+        """Whether there is nothing to wait for: a message of `peer` is there, or the session has ended."""
+        queues = self._arrivals.get(session)
+        return bool(queues and queues[peer]) or session in self._ended
 
     def take(self, peer: int, tag: Tag) -> Arrival | None:
-        """The next message of `peer`, or None; LockstepError when it is not the one that `tag` names."""
-        queue = self._arrivals[peer]
-        if not queue:
+        """The next message of `peer` in the session of `tag`, or None; LockstepError when it is not the one
+        that `tag` names."""
+        queues = self._arrivals.get(tag.session)
+        if not queues or not queues[peer]:
             return None
-        arrival = queue.popleft()
+        arrival = queues[peer].popleft()
+        self._ahead[peer] -= 1
         if arrival.tag != tag:
-            raise self._drifted(peer, arrival.tag, tag)
+            raise LockstepError(
+                f"party {peer} sent {arrival.tag}, party {self.party} is at {tag}",
+                "the servers have different plans or different versions of onnxpuma; compare their digests",
+            )
         return arrival
 
-    def _drifted(self, peer: int, theirs: Tag, ours: Tag) -> LockstepError:
-        sessions = ""
-        if theirs.session != ours.session:
-            self.end(theirs.session)
-            sessions = f" of session {theirs.session.hex()[:8]} (here: session {ours.session.hex()[:8]})"
-        return LockstepError(
-            f"party {peer} sent {theirs}{sessions}, party {self.party} is at {ours}",
-            "the servers have different plans or different versions of onnxpuma; compare their digests",
+    def silence(self, peer: int, tag: Tag, seconds: float) -> RequestTimeoutError:
+        """The error for a peer that has sent nothing for so many seconds."""
+        return RequestTimeoutError(
+            f"party {peer} sent nothing in {seconds:g} s; party {self.party} is at {tag}",
+            "one party computes for longer than the request timeout, or it is stuck",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ ASK_AGAIN_SECONDS = 2.0
 # RENEWAL_SECONDS pass before that.
 QUIET_SECONDS = 1.0
 RENEWAL_SECONDS = 30.0
+# A connection older than this times its allowed age makes sessions wait for a fresh one.
+RENEW_LATEST = 1.1
+
+_log = logging.getLogger("onnxpuma.transport")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class Line:
         self.hello: wire_pb2.Hello | None = None  # its latest introduction
         self.left = False  # it said goodbye
         self.broken_since: float | None = None  # when the connection broke during the current session
-        self.mourned = False  # its death is in the log
+        self._mourned = False  # its death is in the log
         self.heard = 0.0  # when its latest message came
         self.opened = False
         self._public_key = public_key
@@ -81,13 +86,18 @@ class Line:
     def connected(self) -> bool:
         return self.watch.connected
 
+    @property
+    def mute(self) -> bool:
+        """Whether no more messages can come: the peer has left, or was not there in this session."""
+        return not self.connected and (self.left or self.broken_since is None)
+
     def update(self) -> bool:
         """Take in the connection's events; True when it has just been made anew."""
         before = self.watch.losses
         news = self._out.update()
         if self.watch.losses > before:
             self.broken_since = time.monotonic()
-            self.mourned = False
+            self._mourned = False
         if self.watch.untrusted and time.monotonic() > self._asked + ASK_AGAIN_SECONDS:
             self._asked = time.monotonic()
             self._out.again()
@@ -102,10 +112,10 @@ class Line:
         """Seconds since the connection and its session keys were made; 0 without a connection."""
         return time.monotonic() - self._out.made if self.connected else 0.0
 
-    @property
-    def settling(self) -> bool:
-        """Whether a fresh connection is up and waits for a moment in which nothing is sent."""
-        return self._new is not None and self._new.connected
+    def outdated(self, seconds: float) -> bool:
+        """Whether the connection is well over `seconds` old, and a fresh one is up and waits for a moment in
+        which nothing is sent."""
+        return self._new is not None and self._new.connected and self.age() > RENEW_LATEST * seconds
 
     def renew(self, seconds: float) -> bool:
         """Once the connection is `seconds` old, make a second one, which replaces the first when it is up and
@@ -132,6 +142,14 @@ class Line:
         if self.broken_since is None or self.left:
             return False
         return time.monotonic() > max(self.broken_since, self.heard) + GOODBYE_SECONDS
+
+    def mourn(self) -> str:
+        """What to tell of a peer that is dead; the log says it once."""
+        message = f"party {self.peer} ({self.place.address}) died or no longer answers"
+        if not self._mourned:
+            self._mourned = True
+            _log.warning("%s", message)
+        return message
 
     def push(self, frames: Sequence[bytes | memoryview]) -> bool:
         """Queue a message; False when there is no connection."""

@@ -137,13 +137,17 @@ class Link(ABC):
     def receive(self, peer: int, tag: Tag) -> list[memoryview]:
         """Block for the next message of `peer`; its buffers as read-only views of bytes, one for each sent.
 
-        A session becomes the current one when `send` or `receive` first names it. Messages of the session
-        before are dropped, however late they arrive.
+        A session begins when `send` or `receive` first names it. Several may be under way; messages of
+        one wait for it and are not seen by the others.
 
         Raises LockstepError when the message's tag is not `tag` (it names both places), PeerLostError when
         a party died or is stuck, RemoteError when another party aborted this session, RequestTimeoutError
         when nothing arrived within `timeout`.
         """
+
+    @abstractmethod
+    def finish(self, session: bytes) -> None:
+        """End `session` here: it is done. Its messages are dropped, however late they arrive."""
 
     @abstractmethod
     def abort(self, session: bytes, message: str) -> None:

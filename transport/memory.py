@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from threading import Condition
 
-from onnxpuma.errors import PeerLostError, RequestTimeoutError
+from onnxpuma.errors import PeerLostError
 from onnxpuma.transport import wire
 from onnxpuma.transport.inbox import Arrival, Inbox
 from onnxpuma.transport.link import PARTIES, Buffer, Link, Tag, Traffic, as_bytes
@@ -49,12 +49,13 @@ class MemoryLink(Link):
                 if peer in self._gone:
                     raise _lost(peer)
                 if not self._arrived.wait(deadline - time.monotonic()):
-                    raise RequestTimeoutError(
-                        f"party {peer} sent nothing in {self.timeout:g} s; party {self.party} is at {tag}",
-                        "one party computes for longer than the timeout, or the parties wait for each other",
-                    )
+                    raise self._inbox.silence(peer, tag, self.timeout)
         self.traffic.count_received(peer, sum(map(len, arrival.buffers)), arrival.header_bytes)
         return arrival.buffers
+
+    def finish(self, session: bytes) -> None:
+        with self._arrived:
+            self._inbox.end(session)
 
     def abort(self, session: bytes, message: str) -> None:
         with self._arrived:

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import zmq
 
-from onnxpuma.errors import RequestTimeoutError, TransportError
+from onnxpuma.errors import TransportError
 from onnxpuma.transport import sockets, wire, wire_pb2
 from onnxpuma.transport.curve import KeyPair
 from onnxpuma.transport.gate import Bounds
@@ -32,8 +32,6 @@ LOOK_SECONDS = sockets.RECONNECT_MILLISECONDS / 1000 / 4
 
 # Bounds.connections at the port for servers, where one address may have ADDRESS_FACTOR times as many.
 STRANGERS = 16
-# A connection older than this times its allowed age makes sessions wait for a fresh one.
-RENEW_LATEST = 1.1
 
 _log = logging.getLogger("onnxpuma.transport")
 
@@ -63,12 +61,11 @@ class PeerLink(Link):
         self.party = party
         self.traffic = Traffic()
         self.timeout = timeout
-        told = {peer: (components or {}).get(peer, b"") for peer in peers}
-        self._introductions = wire.encode_hellos(party, version, model_digest, told, network)
+        codes = {peer: (components or {}).get(peer, b"") for peer in peers}
+        self._introductions = wire.encode_hellos(party, version, model_digest, codes, network)
         self._inbox = Inbox(party)
         self._controls: deque[tuple[int, Control]] = deque()
-        self._closed = False
-        self._looked = 0.0
+        self._closed, self._looked = False, 0.0
         self._lines = {i: Line(party, i, place, keys.public) for i, place in sorted(peers.items())}
         self._out = zmq.Context(io_threads)
         self._door = Doorkeeper(io_threads)
@@ -105,17 +102,24 @@ class PeerLink(Link):
         deadline = time.monotonic() + self.timeout
         while (arrival := self._inbox.take(peer, tag)) is None:
             if not self._read_one():
-                if not line.connected and (line.left or line.broken_since is None):
+                if line.mute:
                     raise line.unreachable()
                 if time.monotonic() > deadline:
-                    raise RequestTimeoutError(
-                        f"party {peer} sent nothing in {self.timeout:g} s; party {self.party} is at {tag}",
-                        "one server computes for longer than the request timeout, or it is stuck",
-                    )
-                self._wait(deadline - time.monotonic())
+                    raise self._inbox.silence(peer, tag, self.timeout)
+                self.wait(deadline - time.monotonic())
             self._inbox.enter(tag.session)  # raises, if a message or a break has ended the session meanwhile
         self.traffic.count_received(peer, sum(map(len, arrival.buffers)), arrival.header_bytes)
         return arrival.buffers
+
+    def is_due(self, peer: int, session: bytes) -> bool:
+        """Whether `receive` from this peer would now return, or raise, without waiting."""
+        while not self._inbox.settled(peer, session):
+            if not self._read_one():
+                return self._lines[peer].mute
+        return True
+
+    def finish(self, session: bytes) -> None:
+        self._inbox.end(session)
 
     def abort(self, session: bytes, message: str) -> None:
         self._inbox.end(session)
@@ -163,19 +167,16 @@ class PeerLink(Link):
         return self._lines[peer].unresolved()
 
     def connect(self, timeout: float) -> None:
-        """Wait until both peers are connected.
-
-        Raises AuthenticationError when one refuses our key or does not own the key we expect, PeerLostError
-        naming those that are missing after `timeout` seconds, TransportError when a peer speaks another
-        version of the wire format.
-        """
+        """Wait until both peers are connected. Raises AuthenticationError when one refuses our key or does
+        not own the key we expect, PeerLostError naming those that are missing after `timeout` seconds,
+        TransportError when a peer speaks another version of the wire format."""
         deadline = time.monotonic() + timeout
         while self.connected != self.peers:
             for line in self._lines.values():
                 line.check_trust()
             if time.monotonic() > deadline:
                 raise incomplete(self._lines.values(), self._door.refused, timeout)
-            self._wait(deadline - time.monotonic())
+            self.wait(deadline - time.monotonic())
         for line in self._lines.values():
             line.check_hello()
 
@@ -186,10 +187,8 @@ class PeerLink(Link):
             raise self._lines[peer].unreachable()
 
     def poll_control(self, timeout: float = 0.0) -> tuple[int, Control] | None:
-        """The next control message and its sender; None when none arrives within `timeout` seconds.
-
-        An Abort has already taken effect when it is returned. Never raises for a lost peer: see `connected`.
-        """
+        """The next control message and its sender; None when none arrives within `timeout` seconds. An Abort
+        has already taken effect when it is returned. Never raises for a lost peer: see `connected`."""
         deadline = time.monotonic() + timeout
         while True:
             self._read()
@@ -199,38 +198,46 @@ class PeerLink(Link):
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 return None
-            self._wait(remaining)
+            self.wait(remaining)
+
+    @property
+    def told(self) -> bool:
+        """Whether a control message has been read that `poll_control` has not returned yet."""
+        return bool(self._controls)
 
     def waits_on(self) -> list[zmq.Socket[bytes]]:
         """The sockets to poll for reading in order to wait for this link along with other things."""
         return [self._pull, *(line.watch.monitor for line in self._lines.values())]
 
     def renew(self, seconds: float) -> bool:
-        """Between two sessions: replace connections older than `seconds` by fresh ones, with fresh keys.
+        """Replace connections older than `seconds` by fresh ones, with fresh keys.
 
-        That takes a moment in which nothing is sent. True asks the caller to pause for one: none has come by
-        itself.
+        That takes a moment in which nothing is sent. True asks the caller to begin no session until one has
+        come: none has come by itself.
         """
         for line in self._lines.values():
             if line.renew(seconds):
                 _log.info("a fresh connection to party %d", line.peer)
                 line.push([self._introductions[line.peer]])
-        return any(line.settling and line.age() > RENEW_LATEST * seconds for line in self._lines.values())
+        return any(line.outdated(seconds) for line in self._lines.values())
 
     # ---- within ---------------------------------------------------------------------------------------
 
     def _enter(self, session: bytes) -> None:
-        if session != self._inbox.session:
-            # A break before this session does not count against it.
+        if session not in self._inbox.current:
+            # A break before this session does not count against it, but against those that are under way.
             self._read()
             self._look()
+            for line in self._lines.values():
+                if line.broken_since is not None:
+                    self._inbox.end_all(line.unreachable())
             self._inbox.enter(session)
             for line in self._lines.values():
                 if line.connected:
                     line.broken_since = None
                 elif line.dead() or (line.broken_since is None and not line.left):
                     self._inbox.end(session, line.unreachable())
-        self._inbox.enter(session)
+            self._inbox.enter(session)
 
     def _read(self) -> None:
         """Handle every message that has arrived."""
@@ -251,7 +258,7 @@ class PeerLink(Link):
             self._sort(line, [frame.buffer for frame in frames])
         except TransportError as error:
             _log.warning("party %d: %s", line.peer, error.message)
-            self._inbox.end(self._inbox.session, error)
+            self._inbox.end_all(error)
         return True
 
     def _sort(self, line: Line, frames: list[memoryview]) -> None:
@@ -281,16 +288,11 @@ class PeerLink(Link):
                 _log.info("connected to party %d at %s", line.peer, line.place.address)
                 line.push([self._introductions[line.peer]])
             if line.dead():
-                message = f"party {line.peer} ({line.place.address}) died or no longer answers"
-                self._inbox.lost(line.peer, message)
-                if not line.mourned:
-                    line.mourned = True
-                    _log.warning("%s", message)
+                self._inbox.lost(line.peer, line.mourn())
 
-    def _wait(self, seconds: float) -> None:
-        """Sleep until something happens, `seconds` at most."""
+    def wait(self, seconds: float) -> None:
+        """Sleep until something happens at this link, `seconds` at most."""
         if any(line.unsettled for line in self._lines.values()):
             seconds = min(seconds, GOODBYE_SECONDS / 10)
-        ready = sockets.wait(self.waits_on(), seconds)
-        if ready != [self._pull]:
+        if sockets.wait(self.waits_on(), seconds) != [self._pull]:
             self._look()

@@ -142,20 +142,27 @@ def test_out_of_step_names_both(links: Links, theirs: Tag) -> None:
     assert caught.value.hint
 
 
-def test_another_session_is_out_of_step_once(links: Links) -> None:
-    links[0].send(1, Tag(OTHER, 3, 14, TAG.label), [b"1"])
-    links[0].send(1, Tag(OTHER, 3, 15, TAG.label), [b"2"])
-    links[0].send(1, TAG, [b"3"])
-    with pytest.raises(LockstepError, match=OTHER.hex()[:8]):
-        links[1].receive(0, TAG)
-    assert bytes(links[1].receive(0, TAG)[0]) == b"3", "the rest of the strange session is dropped"
+def test_sessions_under_way_at_the_same_time_do_not_see_each_other(links: Links) -> None:
+    other = Tag(OTHER, 0, 0, "")
+    links[0].send(1, other, [b"1"])
+    links[0].send(1, TAG, [b"a"])
+    links[0].send(1, other, [b"2"])
+    assert bytes(links[1].receive(0, TAG)[0]) == b"a"
+    links[1].send(0, TAG, [b"b"])
+    assert [bytes(links[1].receive(0, other)[0]) for _ in range(2)] == [b"1", b"2"]
+    links[1].abort(OTHER, "stop")
+    assert bytes(links[0].receive(1, TAG)[0]) == b"b"
+    with pytest.raises(RemoteError, match="stop"):
+        links[0].receive(1, other)
+    links[0].send(1, TAG, [b"c"])
+    assert bytes(links[1].receive(0, TAG)[0]) == b"c"
 
 
-def test_leftovers_of_the_last_session_are_dropped(links: Links) -> None:
+def test_leftovers_of_a_finished_session_are_dropped(links: Links) -> None:
     links[0].send(1, TAG, [b"used"])
     links[0].send(1, TAG, [b"left over"])
     links[1].receive(0, TAG)
-    links[1].send(0, Tag(OTHER, 0, 0, ""), [b"new"])
+    links[1].finish(SESSION)
     links[0].send(1, TAG, [b"late"])
     links[0].send(1, Tag(OTHER, 0, 0, ""), [b"new"])
     assert bytes(links[1].receive(0, Tag(OTHER, 0, 0, ""))[0]) == b"new"
@@ -163,7 +170,7 @@ def test_leftovers_of_the_last_session_are_dropped(links: Links) -> None:
 
 def test_a_session_is_used_once(links: Links) -> None:
     links[0].send(1, TAG, [b""])
-    links[0].send(1, Tag(OTHER, 0, 0, ""), [b""])
+    links[0].finish(SESSION)
     with pytest.raises(RemoteError, match="is over"):
         links[0].send(1, TAG, [b""])
 

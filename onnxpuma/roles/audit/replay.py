@@ -159,6 +159,9 @@ class _Playback(Link):
             )
         return list(message.buffers)
 
+    def finish(self, session: bytes) -> None:
+        """Nothing waits."""
+
     def abort(self, session: bytes, message: str) -> None:
         """Nobody listens."""
 
