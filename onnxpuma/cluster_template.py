@@ -64,6 +64,7 @@ queue = {m.queue}               # requests of all clients in the queue
 queue_megabytes = {m.queue_megabytes}     # of them
 requests_a_minute = {m.requests_a_minute}      # of one client; a text takes one a token; 0: any
 batch = {m.batch}                 # requests that wait and run together
+sessions = {m.sessions}               # runs under way at a time
 elements = {m.elements}       # numbers in the longest input of a request
 request_megabytes = {m.request_megabytes}      # memory for one request; 0 is three quarters of the machine's
 traffic_megabytes = {m.traffic_megabytes}  # that one server sends the others for one request

@@ -117,6 +117,7 @@ class LimitConfig:
     queue_megabytes: int = _setting(1024, 1, 1 << 30, "megabytes")  # of all clients' requests in the queue
     requests_a_minute: int = _setting(0, 0, 1 << 20, "a number of requests")  # 0: any
     batch: int = _setting(16, 1, 200, "a number of requests")  # that run together; 1: none do
+    sessions: int = _setting(2, 1, 64, "a number of runs")  # that are under way at a time
     # Of one request:
     elements: int = _setting(1 << 28, 1, 1 << 40, "a number of elements")  # in its longest input
     request_megabytes: int = _setting(0, 0, 1 << 30, "megabytes")  # of memory; 0: 3/4 of the machine's

@@ -22,7 +22,7 @@ Watched = Callable[[Step, Sequence[Form]], None]  # gets a step, and this party'
 
 
 class Interpreter:
-    """Runs plans, one at a time, on one party's weights (initializer name -> shares).
+    """Runs plans on one party's weights (initializer name -> shares).
 
     It keeps the results of constant steps, which depend on weights alone (a transposed weight), for the
     requests that follow. Streamed weights are read ahead by `readers` threads, `window` bytes at a time.
@@ -33,6 +33,11 @@ class Interpreter:
         self._stored = {name: x.stored for name, x in weights.items() if isinstance(x, Streamed)}
         self._window, self._readers = window, readers
         self._constants: dict[tuple[str, tuple[str, ...]], list[Form]] = {}
+
+    @property
+    def streams(self) -> bool:
+        """Whether its runs read weights that do not stay in memory."""
+        return bool(self._stored)
 
     def run(
         self,

@@ -119,9 +119,10 @@ class Inbox:
             )
         return arrival
 
-    def silence(self, peer: int, tag: Tag, seconds: float) -> RequestTimeoutError:
-        """The error for a peer that has sent nothing for so many seconds."""
-        return RequestTimeoutError(
-            f"party {peer} sent nothing in {seconds:g} s; party {self.party} is at {tag}",
-            "one party computes for longer than the request timeout, or it is stuck",
-        )
+
+def silence(party: int, peer: int, tag: Tag, seconds: float) -> RequestTimeoutError:
+    """The error of `party`, at `tag`, for a peer that has sent nothing for so many seconds."""
+    return RequestTimeoutError(
+        f"party {peer} sent nothing in {seconds:g} s; party {party} is at {tag}",
+        "one party computes for longer than the request timeout, or it is stuck",
+    )

@@ -8,7 +8,7 @@ from threading import Condition
 
 from onnxpuma.errors import PeerLostError
 from onnxpuma.transport import wire
-from onnxpuma.transport.inbox import Arrival, Inbox
+from onnxpuma.transport.inbox import Arrival, Inbox, silence
 from onnxpuma.transport.link import PARTIES, Buffer, Link, Tag, Traffic, as_bytes
 
 
@@ -49,7 +49,7 @@ class MemoryLink(Link):
                 if peer in self._gone:
                     raise _lost(peer)
                 if not self._arrived.wait(deadline - time.monotonic()):
-                    raise self._inbox.silence(peer, tag, self.timeout)
+                    raise silence(self.party, peer, tag, self.timeout)
         self.traffic.count_received(peer, sum(map(len, arrival.buffers)), arrival.header_bytes)
         return arrival.buffers
 

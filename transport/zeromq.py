@@ -19,7 +19,7 @@ from onnxpuma.errors import TransportError
 from onnxpuma.transport import sockets, wire, wire_pb2
 from onnxpuma.transport.curve import KeyPair
 from onnxpuma.transport.gate import Bounds
-from onnxpuma.transport.inbox import Arrival, Inbox
+from onnxpuma.transport.inbox import Arrival, Inbox, silence
 from onnxpuma.transport.line import GOODBYE_SECONDS, Line, Peer, incomplete
 from onnxpuma.transport.link import Buffer, Link, Tag, Traffic, as_bytes
 from onnxpuma.transport.zap import PEERS, Doorkeeper
@@ -86,7 +86,7 @@ class PeerLink(Link):
 
     def send(self, peer: int, tag: Tag, buffers: Sequence[Buffer]) -> None:
         views = [as_bytes(b) for b in buffers]
-        self._enter(tag.session)
+        self.enter(tag.session)
         if time.monotonic() > self._looked + LOOK_SECONDS:
             self._look()
         line = self._lines[peer]
@@ -97,7 +97,7 @@ class PeerLink(Link):
         self.traffic.count_sent(peer, sum(map(len, views)), len(header))
 
     def receive(self, peer: int, tag: Tag) -> list[memoryview]:
-        self._enter(tag.session)
+        self.enter(tag.session)
         line = self._lines[peer]
         deadline = time.monotonic() + self.timeout
         while (arrival := self._inbox.take(peer, tag)) is None:
@@ -105,11 +105,28 @@ class PeerLink(Link):
                 if line.mute:
                     raise line.unreachable()
                 if time.monotonic() > deadline:
-                    raise self._inbox.silence(peer, tag, self.timeout)
+                    raise silence(self.party, peer, tag, self.timeout)
                 self.wait(deadline - time.monotonic())
             self._inbox.enter(tag.session)  # raises, if a message or a break has ended the session meanwhile
         self.traffic.count_received(peer, sum(map(len, arrival.buffers)), arrival.header_bytes)
         return arrival.buffers
+
+    def enter(self, session: bytes) -> None:
+        """Begin a session, unless it is under way; raises the error that ended it, if it has ended."""
+        if session not in self._inbox.current:
+            # A break before this session does not count against it, but against those that are under way.
+            self._read()
+            self._look()
+            for line in self._lines.values():
+                if line.broken_since is not None:
+                    self._inbox.end_all(line.unreachable())
+            self._inbox.enter(session)
+            for line in self._lines.values():
+                if line.connected:
+                    line.broken_since = None
+                elif line.dead() or (line.broken_since is None and not line.left):
+                    self._inbox.end(session, line.unreachable())
+            self._inbox.enter(session)
 
     def is_due(self, peer: int, session: bytes) -> bool:
         """Whether `receive` from this peer would now return, or raise, without waiting."""
@@ -222,22 +239,6 @@ class PeerLink(Link):
         return any(line.outdated(seconds) for line in self._lines.values())
 
     # ---- within ---------------------------------------------------------------------------------------
-
-    def _enter(self, session: bytes) -> None:
-        if session not in self._inbox.current:
-            # A break before this session does not count against it, but against those that are under way.
-            self._read()
-            self._look()
-            for line in self._lines.values():
-                if line.broken_since is not None:
-                    self._inbox.end_all(line.unreachable())
-            self._inbox.enter(session)
-            for line in self._lines.values():
-                if line.connected:
-                    line.broken_since = None
-                elif line.dead() or (line.broken_since is None and not line.left):
-                    self._inbox.end(session, line.unreachable())
-            self._inbox.enter(session)
 
     def _read(self) -> None:
         """Handle every message that has arrived."""

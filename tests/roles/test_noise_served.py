@@ -13,7 +13,7 @@ from onnxpuma.observe import answers_left
 from onnxpuma.plan.noise.wish import OutputNoise
 from onnxpuma.roles.local.cluster import LocalCluster
 from onnxpuma.roles.owner.owner import share_model
-from onnxpuma.roles.server import request_loop
+from onnxpuma.roles.server import runs
 from onnxpuma.roles.server.server import Server
 
 NOISE = OutputNoise(outputs=["y"], sensitivity=0.1, rho=0.5, answers=6)
@@ -76,14 +76,14 @@ def test_a_run_that_fails_has_spent_its_answers(
 
     threads = [start(party) for party in range(3)]
     assert all(thread.ready.wait(60) for thread in threads)
-    compute = request_loop.compute
+    compute = runs.compute
 
     def broken(*_: Any) -> Any:
         raise InputError("this run fails", "on purpose")
 
     with Client(hall.config, hall.client_keys) as client:
-        monkeypatch.setattr(request_loop, "compute", broken)
+        monkeypatch.setattr(runs, "compute", broken)
         with pytest.raises(InputError, match="this run fails"):
             client.run(rows(feed, 4))
-        monkeypatch.setattr(request_loop, "compute", compute)
+        monkeypatch.setattr(runs, "compute", compute)
         assert answers_left(client.run(rows(feed, 1)).reports) == 1

@@ -16,7 +16,7 @@ from onnxpuma.interpreter import Interpreter
 from onnxpuma.roles.audit.replay import Asking, Recorded, replay
 from onnxpuma.roles.client.client import Client
 from onnxpuma.roles.local.cluster import LocalCluster
-from onnxpuma.roles.server import request_loop, run
+from onnxpuma.roles.server import run, runs
 from onnxpuma.roles.server.job import Job
 from onnxpuma.roles.server.run import Begun
 from onnxpuma.roles.server.server import Server
@@ -31,7 +31,7 @@ class Watched:
         self.private: dict[int, list[memoryview]] = {}
         self.parts: dict[int, list[bytes]] = {}
         self.interpreters: dict[int, Interpreter] = {}
-        real_compute, real_open = request_loop.compute, run.open_session
+        real_compute, real_open = runs.compute, run.open_session
 
         def compute(begun: Begun, interpreter: Interpreter, *rest: Any) -> Any:
             party, ((job, _),) = begun.link.party, begun.requests
@@ -44,7 +44,7 @@ class Watched:
             coming = iter(parts)
             return real_open(link, batch, sides, identities, label, lambda: next(coming))
 
-        monkeypatch.setattr(request_loop, "compute", compute)
+        monkeypatch.setattr(runs, "compute", compute)
         monkeypatch.setattr(run, "open_session", open_session)
 
     def recorded(self, config: Any) -> Recorded:

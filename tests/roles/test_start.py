@@ -26,7 +26,7 @@ from onnxpuma.mpc.ring import native
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.roles.client.client import Client
 from onnxpuma.roles.owner.owner import share_model
-from onnxpuma.roles.server import request_loop
+from onnxpuma.roles.server import request_loop, runs
 from onnxpuma.roles.server.server import Server
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.curve import generate
@@ -269,7 +269,7 @@ def test_a_request_that_needs_too_much_memory_is_told_so_and_the_servers_go_on(
 
     with Client(hall.config, hall.client_keys) as client:
         with monkeypatch.context() as short:
-            short.setattr(request_loop, "compute", fail)
+            short.setattr(runs, "compute", fail)
             with pytest.raises(PlanError, match="not enough memory") as raised:
                 client.run(feed)
         assert "smaller batch" in raised.value.hint

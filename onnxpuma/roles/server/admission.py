@@ -35,16 +35,19 @@ class Admission:
     def __init__(self) -> None:
         self._seconds = SHORTEST  # of a run
         self._together = 1.0  # requests of a run
+        self._beside = 1.0  # runs under way at a time
         self._allowances: dict[str, _Allowance] = {}
 
-    def ran(self, seconds: float, requests: int) -> None:
-        """Note how long a run took, and how many requests it computed."""
+    def ran(self, seconds: float, requests: int, runs: int = 1) -> None:
+        """Note how long a run took, how many requests it computed, and how many runs were under way."""
         self._seconds += NEWEST * (seconds - self._seconds)
         self._together += NEWEST * (requests - self._together)
+        self._beside += NEWEST * (runs - self._beside)
 
     def wait(self, requests: int) -> float:
         """About how many seconds this many requests take."""
-        return max(SHORTEST, math.ceil(requests / self._together - 0.1) * self._seconds)
+        runs = math.ceil(requests / self._together - 0.1)
+        return max(SHORTEST, runs * self._seconds / self._beside)
 
     def check(self, request: Request, waiting: Iterable[Request], limits: LimitConfig) -> None:
         """BusyError, with `retry_after`, for a request that may not wait."""

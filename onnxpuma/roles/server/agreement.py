@@ -11,9 +11,10 @@ Each server draws its coin once it holds its part of the request. So nobody coul
 together when the last part was sent (protocols/sketch.py).
 
 The leader announces requests as they come, even while some run. Requests of one graph that all three hold
-when a run begins are one run, up to a number; clients take turns. A request that has not reached every server
-delays no other, and is given up after a short time. A server plans a request only when it begins. The leader
-repeats an announcement that nobody answers, so a broken connection or a restarted server loses nothing.
+when a run begins are one run, up to a number; clients take turns. A few runs are under way at a time
+(places.py). A request that has not reached every server delays no other, and is given up after a short time.
+A server plans a request only when it begins. The leader repeats an announcement that nobody answers, so a
+broken connection or a restarted server loses nothing.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Agreement(ABC):
         self.limits, self.gather = limits, gather
         self.gathering = False  # whether a run waits for requests that may join it
         self.jobs: dict[bytes, Job] = {}  # by request
+        self.running: list[Batch] = []  # in the order of party 0
         self.refusals: dict[int, str] = {}  # by peer: why it has not started
         self._complete = time.monotonic()  # when all peers were last there
         self.attended = 0.0  # a clock of the seconds in which this server listened
@@ -100,7 +102,7 @@ class Agreement(ABC):
     def turn(self, problems: Mapping[int, OnnxpumaError], *, begin: bool = True) -> Batch | None:
         """Drop jobs that are over and answer the other servers; the jobs that all three begin now, if any.
 
-        problems: the peers that cannot take part in a request, and why. begin: False while a job runs.
+        problems: the peers that cannot take part in a request, and why. begin: whether a run may begin.
         """
         now = time.monotonic()
         self.attended += min(now - self._looked, ATTENTION_SECONDS)

@@ -51,6 +51,12 @@ class Job:
         return tuple(value.session for value in self.held.values())
 
     @property
+    def ordered(self) -> bool:
+        """Whether it reads, makes or forgets kept values: a client's requests that do run in their order."""
+        asked = self.asked
+        return bool(asked.held or asked.release or asked.selection.kept)
+
+    @property
     def travel(self) -> float:
         """Seconds that its secret inputs may travel in addition to the time that any request has."""
         return sum(BYTES_OF_A_NUMBER * math.prod(shape) for shape in self.asked.shapes.values()) / SLOWEST

@@ -11,6 +11,7 @@ from typing import Any
 from onnxpuma.errors import PeerLostError
 from onnxpuma.roles.server.agreement import Agreement, are_coins, strange
 from onnxpuma.roles.server.job import Batch, Job
+from onnxpuma.roles.server.places import has_place, in_order, together
 from onnxpuma.roles.server.turns import Turns
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.failure import error_of
@@ -50,13 +51,14 @@ class Leader(Agreement):
                 job.announced = time.monotonic() if told and all(told) else job.announced
 
     def pick(self, able: frozenset[int]) -> Batch | None:
-        if able != self.link.peers:
+        self.gathering = False
+        if able != self.link.peers or len(self.running) >= self.limits.sessions:
             return None
         agreed = [job for job in self.jobs.values() if job.ready.keys() == able]
         self.gathering = bool(agreed) and self._gathers(agreed)
-        if not agreed or self.gathering:
+        jobs = [] if self.gathering else self._chosen(agreed)
+        if not jobs:
             return None
-        jobs = self._chosen(agreed)
         for job in jobs:
             del self.jobs[job.request.id]
             job.coins = (job.coin, *(job.ready[peer] for peer in sorted(able)))
@@ -79,10 +81,12 @@ class Leader(Agreement):
         return any(job.since > latest for job in self.jobs.values() if job not in agreed)
 
     def _chosen(self, agreed: Sequence[Job]) -> list[Job]:
-        """The jobs of the next run, by turns."""
-        waiting, jobs, elements = list(agreed), list[Job](), 0
+        """The jobs of the next run, by turns; none if a free place is for none of them."""
+        now, jobs, elements = time.monotonic(), list[Job](), 0
+        waiting = [job for job in agreed if in_order(job, self.running)]
+        first = [job for job in waiting if has_place(job, self.running, self.jobs.values(), now)]
         while len(jobs) < self.limits.batch:
-            job = self.turns.next(one for one in waiting if not jobs or _together(jobs[0], one))
+            job = self.turns.next([one for one in waiting if together(jobs[0], one)] if jobs else first)
             if job is None:
                 break
             waiting.remove(job)
@@ -98,9 +102,3 @@ class Leader(Agreement):
         self.jobs.pop(job.request.id, None)
         if job.session:
             self.link.abort(job.session, why)
-
-
-def _together(first: Job, other: Job) -> bool:
-    """Whether two requests may be one run: of one graph of one model, neither to run alone."""
-    one, two = ((job.request.body.model, job.request.body.model_digest) for job in (first, other))
-    return one == two and not (first.alone or other.alone)

@@ -41,6 +41,7 @@ class Side:
     inputs: dict[str, Dealt] | None = None
     standing: int = RUNS
     error: OnnxpumaError | None = None  # why it refuses the request
+    memory: int = 0  # bytes that it takes
 
     def refuse(self, error: OnnxpumaError | None) -> None:
         if error is not None:

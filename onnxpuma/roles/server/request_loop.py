@@ -1,25 +1,17 @@
-"""A server at work: it listens to clients and peers, and makes one run at a time, of one request or several.
+"""A server at work: it listens to clients and peers, and computes what the three agree on.
 
-Everything happens in one thread. Between two runs the server listens to both at once; during a run it looks
-at its clients between rounds. A failure ends the run, not the server.
+Everything happens in one thread. While nothing runs the server listens to clients and peers at once. While
+runs are under way (runs.py) it looks at its clients now and then, also when all runs wait for a peer.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 
 from onnxpuma.config import ClusterConfig
-from onnxpuma.errors import (
-    InputError,
-    OnnxpumaError,
-    PeerLostError,
-    PlanError,
-    RemoteError,
-    RequestTimeoutError,
-)
+from onnxpuma.errors import InputError, OnnxpumaError
 from onnxpuma.roles.request.network import described
 from onnxpuma.roles.server.agreement import Agreement
 from onnxpuma.roles.server.aside import Aside
@@ -27,16 +19,14 @@ from onnxpuma.roles.server.budgets import AnswerLedger
 from onnxpuma.roles.server.departure import Departure
 from onnxpuma.roles.server.follower import Follower
 from onnxpuma.roles.server.identity import Identity
-from onnxpuma.roles.server.job import Batch
 from onnxpuma.roles.server.leader import Leader
 from onnxpuma.roles.server.limits import bounds_of, client_names
+from onnxpuma.roles.server.meeting import Meeting
 from onnxpuma.roles.server.orders import Orders
-from onnxpuma.roles.server.progress import told_progress
 from onnxpuma.roles.server.receipt import Signer
 from onnxpuma.roles.server.reception import Reception, Served
 from onnxpuma.roles.server.retained import Retained
-from onnxpuma.roles.server.run import Begun, compute, opened
-from onnxpuma.roles.server.sides import settled, sides_of
+from onnxpuma.roles.server.runs import Runs
 from onnxpuma.roles.server.standing import Board, Standing
 from onnxpuma.roles.server.store import Store
 from onnxpuma.transport import sockets, wire_pb2
@@ -48,8 +38,7 @@ from onnxpuma.transport.zeromq import PeerLink
 AT_ONCE = 100  # requests taken in before the loop looks at anything else
 IDLE_SECONDS = 0.5
 GATHER_SECONDS = 0.01  # that a run waits for requests that may join it
-LOOK_SECONDS = 0.05  # between two looks at the clients during a run
-DISPUTE_SECONDS = 1.0  # both servers whose shares differ hear of it before one of them ends
+LOOK_SECONDS = 0.05  # between two looks at the clients while something runs
 
 _log = logging.getLogger("onnxpuma.roles")
 
@@ -74,7 +63,6 @@ class RequestLoop:
         signer: Signer | None = None,
         ledger: AnswerLedger | None = None,
     ) -> None:
-        self.signer, self.ledger = signer, ledger
         self.link, self.port = link, port
         self.identity, self.orders = identity, orders
         self.config, self.store = config, Store(config.kept)
@@ -85,100 +73,72 @@ class RequestLoop:
         self.standing = Standing(link, port, self.store, plans, board)
         kind: type[Agreement] = Leader if link.party == 0 else Follower
         self.agreement: Agreement = kind(link, port, config.timeouts, config.limits, GATHER_SECONDS)
+        self.meeting = Meeting(config, link, identity, self.agreement)
         self.departure = Departure(orders, self.agreement, config.timeouts.drain)
-        self._running: Batch | None = None
+        keys = [place.public_key for place in config.parties]
+        self.runs = Runs(
+            link,
+            port,
+            self.reception,
+            self.agreement,
+            keys,
+            signer,
+            ledger,
+            self.retained,
+            lambda: self.departure.overdue,
+        )
         self._looked = 0.0
-        # Since when a peer has differed in a component, and the error; the peer may be gone by now.
-        self._dispute: tuple[float, OnnxpumaError] | None = None
-        self._odd: set[bytes] = set()  # instances of peers whose difference is logged already
-        self._began = 0.0
 
     def serve(self, ready: Callable[[], None] | None) -> None:
         """Serve until told to stop or leave. ready: called when all three first meet; raises the error if
         they cannot."""
+        try:
+            self._work(ready)
+        finally:
+            self.runs.close()
+
+    def _work(self, ready: Callable[[], None] | None) -> None:
         complained = time.monotonic()
-        batch: Batch | None = None
         while not self.orders.stop.is_set():
-            if not self.agreement.hear() and batch is None:
-                idle = GATHER_SECONDS if self.agreement.gathering else IDLE_SECONDS
-                sockets.wait([*self.link.waits_on(), *self.port.waits_on()], idle)
+            if self._goes_on():
+                continue
             self._listen()
             self.store.expire()
-            problems = self.problems()
+            problems = self.meeting.problems()
             if not problems and ready is not None:
                 planned = described(self.identity.network)
                 _log.info("party %d is ready, and plans for a network of %s", self.link.party, planned)
                 ready()
                 ready = None
             elif ready is not None:
-                self._give_up_if_alone(problems)
+                self.meeting.give_up_if_alone(problems)
             if problems and time.monotonic() > complained + self.config.timeouts.connect:
                 complained = time.monotonic()
                 _log.warning("%s", "; ".join(problem.message for problem in problems.values()))
-            self._tell_state("degraded" if problems else "idle", problems)
             tell_left_out("onnxpuma.roles")
             tell_left_out("onnxpuma.transport")
-            # Connections can be renewed only while no request runs: party 0 then begins none for a moment.
+            self.agreement.hear()
+            self.runs.attend()
+            # Connections are renewed while nothing is sent: party 0 then begins no run for a moment.
             pause = self.link.renew(self.config.timeouts.renew)
-            batch = self.agreement.turn(problems, begin=not pause or self.link.party != 0)
-            if batch is not None:
-                self._run(batch)
-            elif self.departure.begun:
+            while batch := self.agreement.turn(problems, begin=not pause or self.link.party != 0):
+                self.runs.begin(batch)
+            self._tell_state(problems)
+            if self.departure.begun and not self.runs:
                 return
 
-    # ---- peers ----------------------------------------------------------------------------------------
-
-    def problems(self) -> dict[int, OnnxpumaError]:
-        """The peers that are not connected or serve another model, each with the error to report."""
-        connected = self.link.connected
-        found: dict[int, OnnxpumaError] = {}
-        for peer in sorted(self.link.peers):
-            place = self.config.parties[peer]
-            why = self.agreement.refusals.get(peer)
-            if peer not in connected and why is not None:
-                found[peer] = PeerLostError(
-                    f"party {peer} refused to start: {why}",
-                    f"correct that at server {peer} and start it again; its log says more",
-                )
-            elif peer not in connected:
-                unknown = f": {told}" if (told := self.link.unresolved(peer)) else ""
-                at = f"({place.peer_address}){unknown}"
-                found[peer] = PeerLostError(
-                    f"party {self.link.party} is not connected to party {peer} {at}",
-                    f"start server {peer}, or check that no firewall is between",
-                )
-            elif (error := self._difference(peer)) is not None:
-                found[peer] = error
-        for peer in connected:
-            self.agreement.refusals.pop(peer, None)
-        return found
-
-    def _difference(self, peer: int) -> OnnxpumaError | None:
-        hello = self.link.hello[peer]
-        error = self.identity.difference(peer, hello)
-        if error is not None and hello.instance not in self._odd:
-            self._odd.add(hello.instance)
-            _log.error("%s", error.message)
-        return error
-
-    def _give_up_if_alone(self, problems: dict[int, OnnxpumaError]) -> None:
-        """Before the first meeting: raise an error if this server must, or might have to, be corrected."""
-        hello = self.link.hello
-        disputed = [peer for peer in problems if peer in hello and self.identity.disputes(peer, hello[peer])]
-        error = self.identity.difference(disputed[0], hello[disputed[0]]) if disputed else None
-        if error is not None:
-            self._dispute = self._dispute or (time.monotonic(), error)
-        elif self.link.connected == self.link.peers:
-            self._dispute = None
-        if self._dispute is not None and time.monotonic() > self._dispute[0] + DISPUTE_SECONDS:
-            raise self._dispute[1]
-        if self.link.connected != self.link.peers:
-            try:
-                self.link.connect(0)
-            except PeerLostError:
-                return
-        if len(problems) == 2 and all(isinstance(problem, PlanError) for problem in problems.values()):
-            raise next(iter(problems.values()))
+    def _goes_on(self) -> bool:
+        """Compute, or wait for something to happen; False when it is time to look at clients and peers."""
+        under_way = len(self.runs)
+        if not under_way:
+            if not self.agreement.hear():
+                idle = GATHER_SECONDS if self.agreement.gathering else IDLE_SECONDS
+                sockets.wait([*self.link.waits_on(), *self.port.waits_on()], idle)
+            return False
+        due = self._looked + (GATHER_SECONDS if self.agreement.gathering else LOOK_SECONDS)
+        if not self.runs.go_on():
+            self.link.wait(max(0.0, due - time.monotonic()))
+        return len(self.runs) == under_way and not self.link.told and time.monotonic() < due
 
     # ---- clients --------------------------------------------------------------------------------------
 
@@ -201,7 +161,7 @@ class RequestLoop:
             self.agreement.limits = config.limits
             self.retained.seconds = config.receipts.canary_seconds
             self.port.admit(client_names(config), bounds_of(config))
-        self.standing.refresh(len(self.agreement.jobs), len(self._running.present) if self._running else 0)
+        self.standing.refresh(len(self.agreement.jobs), self.runs.requests)
 
     def _take_in(self, request: Request) -> None:
         waiting = [job.request for job in self.agreement.jobs.values()]
@@ -213,7 +173,7 @@ class RequestLoop:
             _log.warning("a request of %s was refused: %s", request.client, line_of(error))
             self.port.fail(request, error)
             return
-        ahead = len(waiting) + (self._running is not None)
+        ahead = len(waiting) + len(self.runs)
         if ahead:
             self.port.reply(request, wire_pb2.Queued(ahead=ahead))
         self.agreement.add(job)
@@ -226,75 +186,7 @@ class RequestLoop:
             return
         self.port.reply(request, wire_pb2.Result(), answer)
 
-    # ---- a run ----------------------------------------------------------------------------------------
-
-    def _run(self, batch: Batch) -> None:
-        _log.info("%s begin%s", batch, "" if len(batch.present) > 1 else "s")
-        self._running = batch
-        self._began = time.monotonic()
-        self._tell_state("running", {})
-        try:
-            sides = sides_of(batch, self.reception, self.ledger)
-            identities = [place.public_key for place in self.config.parties]
-            begun = opened(self.link, batch, sides, identities, self.signer)
-            begun.requests = settled(batch, sides, self.agreement)
-            if begun.requests:
-                self._compute(batch, begun)
-        except Exception as error:
-            if not isinstance(error, OnnxpumaError):
-                _log.error("%s", "".join(traceback.format_tb(error.__traceback__)))
-            self._end(batch, error)
-        except BaseException:
-            self.link.abort(batch.session, f"party {self.link.party} was stopped")
-            raise
-        finally:
-            self._running = None
-
-    def _compute(self, batch: Batch, begun: Begun) -> None:
-        for job in batch.present:
-            self.port.reply(job.request, wire_pb2.Accepted(session=batch.session))
-        graph = self.reception.graph_of(batch.present[0].request)
-        progress = told_progress(batch, self.link, self.port, self._began)
-        try:
-            done = compute(begun, graph.interpreter, graph.joints, self._between_rounds, progress)
-        finally:
-            if begun.witness is not None:
-                job, owner = batch.present[0], graph.plans.blueprint.owner_key
-                self.retained.keep(job.request, owner, begun.witness.evidence(job))
-        self.reception.admission.ran(time.monotonic() - self._began, len(done))
-        for job, one in zip(batch.present, done, strict=True):
-            self.store.release(job.request.client, job.asked.release)
-            if one.kept:
-                self.store.put(job.request.client, job.asked.handle, one.kept)
-            self.port.reply(job.request, one.body, one.buffers)
-            _log.info("%s is done after %.2f s, %d bytes sent", job, one.body.seconds, one.body.bytes_sent)
-
-    def _end(self, batch: Batch, error: Exception) -> None:
-        """Tell the other servers and the clients that a run has failed."""
-        _log.warning("%s failed: %s", batch, line_of(error))
-        self.link.abort(batch.session, line_of(error))
-        for job in batch.present:
-            self.port.fail(job.request, error)
-
-    def _between_rounds(self) -> None:
-        now = time.monotonic()
-        if now < self._looked + LOOK_SECONDS:
-            return
-        self._listen()
-        self.agreement.hear()
-        self.agreement.turn(self.problems(), begin=False)
-        if now > self._began + self.config.limits.seconds:
-            raise RequestTimeoutError(
-                f"the request has run for more than {self.config.limits.seconds:g} s",
-                "take smaller inputs, or raise `seconds` under [limits] in cluster.toml",
-            )
-        if self._running is not None and all(job.request.gone for job in self._running.present):
-            raise RemoteError("the client left before its request was done")
-        if self.departure.overdue:
-            raise RemoteError(
-                f"server {self.link.party} was stopped", "start it again, then repeat the request"
-            )
-
-    def _tell_state(self, state: str, problems: dict[int, OnnxpumaError]) -> None:
+    def _tell_state(self, problems: dict[int, OnnxpumaError]) -> None:
+        state = "degraded" if problems else "running" if self.runs else "idle"
         self.port.status.state = "stopping" if self.departure.begun else state
         self.port.status.detail = "; ".join(problem.message for problem in problems.values())

@@ -34,6 +34,7 @@ def sides_of(batch: Batch, reception: Reception, ledger: AnswerLedger | None) ->
             if not alone and taken and taken + size > reception.memory:
                 side.inputs, side.standing = None, LATER
             elif _counted(side, job, reception, ledger, alone):
+                side.memory = size
                 taken += size
         sides.append(side)
     return sides

@@ -10,7 +10,7 @@ from typing import Any
 from onnxpuma.mpc.prf import fresh_part
 from onnxpuma.roles.local import party as local_party
 from onnxpuma.roles.request.receipt import BEGUN
-from onnxpuma.roles.server import request_loop, run
+from onnxpuma.roles.server import run, runs
 from onnxpuma.roles.server.run import Begun
 from onnxpuma.transport.link import PARTIES
 from tests.roles.cheating import deviations
@@ -22,7 +22,7 @@ _PARTS: dict[bytes, list[bytes]] = {}  # by session
 def main(arguments: list[str]) -> int:
     """As local/party.py."""
     folder, party = Path(arguments[0]), int(arguments[1])
-    real_compute, real_open = request_loop.compute, run.open_session
+    real_compute, real_open = runs.compute, run.open_session
 
     def open_session(link: Any, batch: Any, sides: Any, identities: Any, label: str, draw: Any = None) -> Any:
         def drawn() -> bytes:
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
         return done
 
     run.open_session = open_session  # type: ignore[assignment]
-    request_loop.compute = compute  # type: ignore[assignment]
+    runs.compute = compute  # type: ignore[assignment]
     return local_party.main(arguments)
 
 
