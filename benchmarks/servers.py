@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -50,10 +51,11 @@ class Servers:
             self.close()
             raise
 
-    def serve(self, network: links.Network) -> None:
-        """Start the three processes afresh; they plan requests for this network."""
+    def serve(self, network: links.Network, **limits: int) -> None:
+        """Start the three processes afresh; they plan requests for this network. limits: settings of
+        [limits]."""
         self._stop()
-        self._views(network)
+        self._views(network, limits)
         self._processes = [self._start(party) for party in range(PARTIES)]
         for party in range(PARTIES):
             self._wait(party)
@@ -88,7 +90,7 @@ class Servers:
                 process.wait()
         self._processes = []
 
-    def _views(self, network: links.Network) -> None:
+    def _views(self, network: links.Network, limits: Mapping[str, int]) -> None:
         """Write every machine's folder: its secret key, and cluster.toml with the addresses that it uses.
 
         A server removes its folder when it stops.
@@ -117,6 +119,8 @@ class Servers:
             tables["threads"]["compute"] = self._threads
             tables["network"]["latency_ms"] = network.latency * 1e3
             tables["network"]["bandwidth_mbps"] = network.bandwidth / 1e6
+            for key, value in limits.items():
+                tables["limits"][key] = value
             path.write_text(tomlkit.dumps(tables))
 
     def _start(self, party: int) -> subprocess.Popen[bytes]:
