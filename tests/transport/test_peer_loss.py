@@ -198,6 +198,28 @@ def test_a_session_does_not_go_on_with_a_new_process(
     exchange(links, again)
 
 
+def test_a_break_ends_every_session_under_way_and_none_that_follows(
+    open_link: OpenLink, meet: Callable[..., None], start_child: Callable[..., Child]
+) -> None:
+    child = start_child()
+    links = [open_link(0), open_link(1)]
+    meet(links, child.has_spoken)
+    assert child.says() == "connected"
+    tags = [Tag(os.urandom(16), 0, 0, "exchange") for _ in range(2)]
+    for tag in tags:
+        links[0].send(2, tag, [b"lost"])
+        links[0].send(1, tag, [b"kept"])
+    child.signal(signal.SIGKILL)
+    again = start_child()
+    meet(links, again.has_spoken)
+    assert again.says() == "connected"
+    exchange(links, again)  # the connection is as good as new for a session that begins now
+    for tag in tags:
+        with pytest.raises(PeerLostError, match="party 2"):
+            links[0].send(1, tag, [b"more"])
+    assert bytes(links[1].receive(0, tags[0])[0]) == b"kept", "party 1 had not begun it before the break"
+
+
 def test_a_stopped_party_is_lost_by_its_heartbeat(
     open_link: OpenLink, meet: Callable[..., None], start_child: Callable[..., Child]
 ) -> None:
