@@ -49,7 +49,7 @@ class RunReport:
     # are no rows by operator, and all other numbers are those of the whole run.
     requests: int = 1
     seconds: float = 0.0
-    # Those of them in which it waited for words of the other parties.
+    # Those of them in which it waited for words of the other parties, other runs' computing included.
     waited: float = 0.0
     bytes_sent: int = 0
     rounds: int = 0
