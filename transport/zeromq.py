@@ -115,7 +115,7 @@ class PeerLink(Link):
         """Begin a session, unless it is under way; raises the error that ended it, if it has ended."""
         if session not in self._inbox.current:
             # A break before this session does not count against it, but against those that are under way.
-            self._read()
+            self.read()
             self._look()
             for line in self._lines.values():
                 if line.broken_since is not None:
@@ -128,12 +128,14 @@ class PeerLink(Link):
                     self._inbox.end(session, line.unreachable())
             self._inbox.enter(session)
 
+    def read(self) -> None:
+        """Handle every message that has arrived."""
+        while self._read_one():
+            pass
+
     def is_due(self, peer: int, session: bytes) -> bool:
-        """Whether `receive` from this peer would now return, or raise, without waiting."""
-        while not self._inbox.settled(peer, session):
-            if not self._read_one():
-                return self._lines[peer].mute
-        return True
+        """Whether, as far as `read` has told, `receive` from this peer would not wait."""
+        return self._inbox.settled(peer, session) or self._lines[peer].mute
 
     def finish(self, session: bytes) -> None:
         self._inbox.end(session)
@@ -148,7 +150,7 @@ class PeerLink(Link):
         if self._closed:
             return
         self._closed = True
-        self._read()  # a peer that has said goodbye by now is sent none
+        self.read()  # a peer that has said goodbye by now is sent none
         for line in self._lines.values():
             if line.opened:
                 if not line.left:
@@ -175,7 +177,7 @@ class PeerLink(Link):
     @property
     def connected(self) -> frozenset[int]:
         """The peers that are reachable and have introduced themselves, as far as is known now."""
-        self._read()
+        self.read()
         self._look()
         return frozenset(peer for peer, line in self._lines.items() if not line.missing())
 
@@ -208,7 +210,7 @@ class PeerLink(Link):
         has already taken effect when it is returned. Never raises for a lost peer: see `connected`."""
         deadline = time.monotonic() + timeout
         while True:
-            self._read()
+            self.read()
             self._look()
             if self._controls:
                 return self._controls.popleft()
@@ -239,11 +241,6 @@ class PeerLink(Link):
         return any(line.outdated(seconds) for line in self._lines.values())
 
     # ---- within ---------------------------------------------------------------------------------------
-
-    def _read(self) -> None:
-        """Handle every message that has arrived."""
-        while self._read_one():
-            pass
 
     def _read_one(self) -> bool:
         """Handle the next message that has arrived; False when there is none."""

@@ -131,6 +131,8 @@ class FiberLink(WrappedLink):
     def receive(self, peer: int, tag: Tag) -> list[memoryview]:
         link = self.inner
         if not link.is_due(peer, tag.session):
+            link.read()
+        if not link.is_due(peer, tag.session):
             deadline = time.monotonic() + link.timeout
             self._fiber.wait(lambda: link.is_due(peer, tag.session) or time.monotonic() > deadline)
             if not link.is_due(peer, tag.session):
