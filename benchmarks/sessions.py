@@ -93,7 +93,7 @@ def measure(client: Client, clients: int, seconds: float) -> dict[str, Any]:
 
 
 def show(found: Mapping[int, list[dict[str, Any]]]) -> None:
-    table = Table("sessions", "a second", *(f"{name}, s" for name in GRAPHS.values()), "wrong", "lost")
+    table = Table("sessions", "a second", *GRAPHS.values(), "wrong", "lost", title="medians in seconds")
     for sessions, runs in found.items():
         table.add_row(
             str(sessions),
