@@ -20,9 +20,10 @@ import pytest
 from onnxpuma.config import LimitConfig
 from onnxpuma.errors import OnnxpumaError, PlanError, TransportError
 from onnxpuma.mpc.prf import fresh_part
+from onnxpuma.roles.audit.replay import Asking as Asked
+from onnxpuma.roles.audit.replay import Recorded, replay
 from onnxpuma.roles.client.client import Client, Outcome
 from onnxpuma.roles.local.cluster import LocalCluster
-from onnxpuma.roles.local.replay import Recorded, replay
 from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.server import run, runs
 from onnxpuma.roles.server.reception import Reception
@@ -222,17 +223,21 @@ class Records:
         requests = [
             replace(job.request, private=self.private[session, party]) for party, job in enumerate(jobs)
         ]
+        asking = Asked(
+            jobs[0].plan,
+            tuple(requests),  # type: ignore[arg-type]
+            jobs[0].asked,
+            jobs[0].coins,
+            jobs[0].client_key,
+        )
         recorded = Recorded(
             session=session,
-            requests=tuple(requests),  # type: ignore[arg-type]
-            asked=jobs[0].asked,
-            coins=jobs[0].coins,
+            askings=(asking,),
             parts=tuple(tuple(self.parts[session, party]) for party in range(3)),  # type: ignore[misc]
             identities=tuple(place.public_key for place in self.config.parties),
-            client_key=jobs[0].client_key,
             label="opening with receipts",
         )
-        return replay(recorded, jobs[0].plan, [self.interpreters[session, party] for party in range(3)])
+        return replay(recorded, [self.interpreters[session, party] for party in range(3)])
 
 
 def test_two_runs_at_a_time_are_each_replayed_to_its_receipt(
