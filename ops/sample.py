@@ -16,13 +16,12 @@ import numpy as np
 
 from onnxpuma.graph.sampling import DOMAIN, PARAMETERS, SAMPLE
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.argmax import Way, argmax, argmax_cost
 from onnxpuma.mpc.protocols.convert import replicate_sum, replicate_sum_cost, settle
 from onnxpuma.mpc.protocols.gumbel import LEAST, MOST, MOST_SCALE, gumbel
-from onnxpuma.mpc.ring.words import WIDEST
 from onnxpuma.ops.comparison import bits_for
 from onnxpuma.ops.limits import Arrays, Limit, asks
 from onnxpuma.ops.registry import Call, Result, Use, operator
@@ -136,7 +135,7 @@ def _holds(call: Use, how: _Reading | Ordered) -> bool:
     x = call.given(0)
     if not isinstance(how, Ordered) and how.filters.any and how.bits > _MOST_BITS:
         return False
-    if how.fraction > x.fraction or (isinstance(how, Ordered) and how.word > WIDEST):
+    if how.fraction > x.fraction or (isinstance(how, Ordered) and how.word > RESTING.bits):
         return False
     return how.read.bits <= x.format.bits - (x.fraction - how.fraction)
 

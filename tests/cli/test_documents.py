@@ -33,7 +33,11 @@ def test_commands_in_the_documents_exist(document: str, call: str) -> None:
     if not words:
         return
     assert words[0] in COMMANDS, f"{document}: {call}"
-    options = {name for parameter in COMMANDS[words[0]].params for name in parameter.opts}
+    command = COMMANDS[words[0]]
+    if isinstance(command, typer.core.TyperGroup) and len(words) > 1:
+        assert words[1] in command.commands, f"{document}: {call}"
+        command = command.commands[words[1]]
+    options = {name for parameter in command.params for name in parameter.opts}
     for word in words[1:]:
         if word.startswith("--"):
             assert word.partition("=")[0] in options, f"{document}: {call}"
