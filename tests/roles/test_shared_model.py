@@ -76,7 +76,8 @@ def test_arrays_in_common_are_stored_and_held_once(shared: Path) -> None:
     # table, kernel and bias of the encoder; cross, head and a bias of another name from the decoders
     assert len(model.arrays) == 6
     words = sum(model.formats[name].bytes(array.size) for name, array in model.arrays.items())
-    assert (shared / "words.safetensors").stat().st_size == pytest.approx(words, abs=1500)
+    content = (shared / "words.safetensors").read_bytes()
+    assert len(content) - 8 - int.from_bytes(content[:8], "little") == words  # what follows the header
     held = load_weights(shared, 1, model)
     assert held["decoder_model"]["lm_head"] is held["decoder_with_past_model"]["lm_head"]
     assert held["decoder_model"]["bias"] is held["decoder_with_past_model"]["bias"]
