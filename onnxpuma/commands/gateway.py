@@ -87,6 +87,7 @@ def gateway(
     rate: canary.Rate = 0.05,
     audit_all: canary.AuditAll = False,
     audits: canary.Audits = Path(),
+    receipts: options.Receipts = None,
     threads: options.Threads = 1,
     memory: options.Memory = None,
     public_input: options.ShownInput = [],  # noqa: B006
@@ -103,6 +104,7 @@ def gateway(
         raise ConfigError(f"the gateway needs the library {error.name}", f"install it: {INSTALL}") from error
     if (certificate is None) != (certificate_key is None):
         raise ConfigError("--certificate and --certificate-key go together", "give both or neither")
+    options.check_receipts(receipts)
     ring = None if api_keys is None else read_keys(api_keys)
     if ring is None and not is_loopback(host):
         raise ConfigError(
@@ -117,7 +119,7 @@ def gateway(
     try:
         mixings = [canary.read_mixing(file, rate, audit_all, audits, spread=True) for file in canaries]
         elsewhere = trios.listed(clusters, keys, tokenizers, models, mixings)
-        with trios.made(folders, elsewhere, workers, threads, allowed, public_input) as every:
+        with trios.made(folders, elsewhere, workers, threads, allowed, public_input, receipts) as every:
             from onnxpuma.gateway.app import gateway as application
             from onnxpuma.gateway.catalogue import Catalogue
             from onnxpuma.gateway.serving import Listener

@@ -89,11 +89,13 @@ def generate(
     memory: options.Memory = None,
     model: options.ModelName = "",
     public_input: options.ShownInput = [],  # noqa: B006  (typer makes a new one)
+    receipts: options.Receipts = None,
     json: options.AsJson = False,
 ) -> None:
     """Write a text with a model whose weights, prompt and answer no server sees."""
     if model and cluster is None:
         raise ConfigError("--model goes with --cluster alone", "name the folder of a model on this machine")
+    options.check_receipts(receipts)
     folder, item = _read(given, cluster, tokenizer, plain)
     allowed = options.read_memory(memory)
     if allowed is not None and (plain or cluster is not None):
@@ -113,26 +115,32 @@ def generate(
         asked |= {"do_sample": True, **steering}
     chosen = {name: value for name, value in asked.items() if value is not None}
     with writing(folder, tokenizer, cluster, key, task, plain, threads, allowed, public_input, model) as pipe:
-        told = Telling(pipe, silent=json)
+        told = Telling(pipe, silent=json, receipts=receipts)
         try:
             told.tell(item if raw else _said_to(pipe, item), chosen)
         finally:
             told.end()
+        if receipts is not None and not told.signed:
+            screen.note("no receipts were stored: nobody signed these runs")
         if json:
             screen.say_json({"text": told.text, "task": pipe.task, **told.figures()})
 
 
 class Telling:
-    """Prints a text as it emerges, and its cost. stop: texts at the first of which it ends, without it."""
+    """Prints a text as it emerges, and its cost. stop: texts at the first of which it ends, without it.
+    receipts: the folder for those of its runs."""
 
-    def __init__(self, pipe: Writer, silent: bool, stop: Sequence[str] = ()) -> None:
-        self._pipe, self._silent, self._stop = pipe, silent, stop
+    def __init__(
+        self, pipe: Writer, silent: bool, stop: Sequence[str] = (), receipts: Path | None = None
+    ) -> None:
+        self._pipe, self._silent, self._stop, self._receipts = pipe, silent, stop, receipts
         self._times: list[float] = []
         self._line = StandingLine()
-        self.tokens = 0
-        self.text = ""
+        self.tokens, self.text = 0, ""
+        self.signed: Sequence[str] = ()  # the sessions of the runs that servers signed
 
     def tell(self, item: Any, chosen: dict[str, Any]) -> None:
+        from onnxpuma.tasks.receipts import Receipts
         from onnxpuma.tasks.secure import SecureRunner
         from onnxpuma.tasks.stop import Until
 
@@ -141,7 +149,8 @@ class Telling:
         if isinstance(runner, SecureRunner):
             self._line = StandingLine(runner.node_names)
             self._line.begin("prompt")
-            runner.watch = self._line.show
+            runner.watch, runner.signed = self._line.show, (taken := Receipts(self._receipts))
+            self.signed = taken.sessions
         with closing(self._pipe.pieces(item, self._pipe.options(chosen))) as pieces:
             for piece in pieces:
                 self._line.clear()

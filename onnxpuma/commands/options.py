@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +37,12 @@ Cluster: TypeAlias = Annotated[
 ]
 Key: TypeAlias = Annotated[
     Path, typer.Option("--key", metavar="FILE", help="Your .secret file from keygen.", show_default=False)
+]
+Receipts: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--receipts", metavar="DIR", help="Store the receipt of each run as SESSION.json.", show_default=False
+    ),
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")]
 Dimensions: TypeAlias = Annotated[
@@ -241,6 +248,12 @@ def read_address(flag: str, text: str) -> tuple[str, int]:
     if not colon or not port.isdecimal() or int(port) > 65535 or (":" in host and host[:1] != "["):
         raise ConfigError(f"{flag} {text} is not an address and a port", f"write {flag} 127.0.0.1:9100")
     return host.strip("[]"), int(port)
+
+
+def check_receipts(folder: Path | None) -> None:
+    """Raise ConfigError unless receipts can be stored there, if anywhere."""
+    if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise ConfigError(f"cannot write into {folder}", "name an existing folder that you can write to")
 
 
 def read_memory(text: str | None) -> int | None:

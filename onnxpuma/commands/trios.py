@@ -48,14 +48,16 @@ def made(
     threads: int,
     memory: int | None,
     public_inputs: Sequence[str],
+    receipts: Path | None = None,
 ) -> Iterator[list[Trio]]:
-    """The trios of all models; those that were started here are stopped afterwards."""
+    """The trios of all models; those that were started here are stopped afterwards. receipts: the folder for
+    those of their runs."""
     trios: list[Trio] = []
     try:
         for folder in folders:
-            trios.append(_started(folder, workers, threads, memory, public_inputs))
+            trios.append(_started(folder, workers, threads, memory, public_inputs, receipts))
         for each in elsewhere:
-            trios.append(_reached(each, workers, public_inputs))
+            trios.append(_reached(each, workers, public_inputs, receipts))
         yield trios
     finally:
         for trio in trios:
@@ -63,7 +65,12 @@ def made(
 
 
 def _started(
-    folder: Path, workers: int, threads: int, memory: int | None, public_inputs: Sequence[str]
+    folder: Path,
+    workers: int,
+    threads: int,
+    memory: int | None,
+    public_inputs: Sequence[str],
+    receipts: Path | None,
 ) -> Trio:
     """Three servers on this machine."""
     from onnxpuma.commands.local import start_servers
@@ -80,10 +87,11 @@ def _started(
         servers=_named(servers.config),
         workers=workers,
         close=servers.close,
+        receipts=receipts,
     )
 
 
-def _reached(asked: Elsewhere, workers: int, public_inputs: Sequence[str]) -> Trio:
+def _reached(asked: Elsewhere, workers: int, public_inputs: Sequence[str], receipts: Path | None) -> Trio:
     """Three servers elsewhere."""
     from onnxpuma.config import read_cluster
     from onnxpuma.gateway.trio import Trio
@@ -100,6 +108,7 @@ def _reached(asked: Elsewhere, workers: int, public_inputs: Sequence[str]) -> Tr
         servers=_named(config),
         workers=workers,
         close=lambda: None if asked.mixing is None else asked.mixing.close(),
+        receipts=receipts,
     )
 
 

@@ -44,6 +44,7 @@ class Account:
     usage: Usage = field(default_factory=Usage)
     cluster: dict[str, Any] = field(default_factory=dict)  # who answered
     witness: Witness = field(default_factory=Witness)
+    sessions: list[str] = field(default_factory=list)  # of the runs that servers signed, hex
 
     def openai_usage(self) -> dict[str, int]:
         """The object `usage` of OpenAI's answers."""
@@ -64,6 +65,8 @@ class Account:
             "servers_seconds": round(self.usage.seconds, 6),
             **self.cluster,
         }
+        if self.sessions:
+            made["sessions"] = self.sessions
         if shares:
             made["shares"] = [
                 {"server": party, "bytes": size, "first_bytes": first.hex()}
@@ -90,4 +93,5 @@ def total(accounts: Sequence[Account], shared_prompt: bool = False) -> Account:
         usage,
         accounts[0].cluster,
         witness,
+        list(dict.fromkeys(session for account in accounts for session in account.sessions)),
     )

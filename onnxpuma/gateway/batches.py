@@ -23,6 +23,7 @@ from onnxpuma.gateway.writing import not_made_for
 from onnxpuma.tasks.base import Pipeline
 from onnxpuma.tasks.features import FeatureExtraction
 from onnxpuma.tasks.port import Usage
+from onnxpuma.tasks.receipts import Receipts
 from onnxpuma.tasks.secure import SecureRunner
 
 MOST_TEXTS = 16
@@ -155,9 +156,9 @@ class Batches:
             each.give(None, failed)
 
     def _give(self, pipe: Pipeline, tokens: dict[_Text, int]) -> None:
-        witness = Witness()
+        witness, receipts = Witness(), Receipts(self._trio.receipts)
         if isinstance(pipe.runner, SecureRunner):
-            pipe.runner.dealt = witness
+            pipe.runner.dealt, pipe.runner.signed = witness, receipts
         texts = [each.text for each in tokens]
         found: list[Any] = pipe(texts, batch_size=len(texts), return_tensors=True)
         usage, count = pipe.usage, len(texts)
@@ -167,6 +168,7 @@ class Batches:
             own = replace(usage) if each.caller not in callers else Usage()
             callers.add(each.caller)
             account = Account(prompt_tokens=length, cluster=self._trio.figures())
+            account.sessions = receipts.sessions
             account.usage = replace(own, bytes_sent=usage.bytes_sent // count)
             account.witness = Witness([size // count for size in witness.bytes_received], witness.first_bytes)
             each.give((features, account))

@@ -11,12 +11,12 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from onnxpuma.errors import ConfigError
 from onnxpuma.gateway.account import total
 from onnxpuma.gateway.batches import Batches
-from onnxpuma.gateway.exchange import Exchange
+from onnxpuma.gateway.exchange import Exchange, answered
 from onnxpuma.gateway.fields import EmbeddingRequest, read
 from onnxpuma.gateway.refusal import Refused
 from onnxpuma.gateway.trio import Trio
@@ -96,9 +96,7 @@ async def embeddings(exchange: Exchange) -> Response:
     ]
     usage = {"prompt_tokens": account.prompt_tokens, "total_tokens": account.prompt_tokens}
     figures = account.figures(bool(asked.show_shares))
-    return JSONResponse(
-        {"object": "list", "model": trio.name, "data": data, "usage": usage, "onnxpuma": figures}
-    )
+    return answered({"object": "list", "model": trio.name, "data": data, "usage": usage, "onnxpuma": figures})
 
 
 def _check_width(asked: EmbeddingRequest, width: int) -> None:

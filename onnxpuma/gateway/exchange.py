@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -19,6 +19,7 @@ from onnxpuma.gateway.keys import Keyring
 from onnxpuma.gateway.refusal import Refused, body_of, headers_of, status_of
 
 CLIENT_GONE = 499  # nobody reads it; nginx's number
+NAMED_SESSIONS = 64  # in a header
 
 T = TypeVar("T")
 Handler = Callable[["Exchange"], Awaitable[Response]]
@@ -70,6 +71,18 @@ def api(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
             return refused(fault(error))
 
     return endpoint
+
+
+def answered(body: Mapping[str, Any]) -> JSONResponse:
+    """A whole answer; a header names the runs behind it."""
+    return JSONResponse(body, headers=sessions_header(body["onnxpuma"]))
+
+
+def sessions_header(figures: Mapping[str, Any]) -> dict[str, str]:
+    """The sessions of the runs behind an answer, for which servers signed receipts; of the latest, if there
+    are too many for a header."""
+    sessions = figures.get("sessions", [])[-NAMED_SESSIONS:]
+    return {"onnxpuma-sessions": ", ".join(sessions)} if sessions else {}
 
 
 def refused(error: OnnxpumaError) -> JSONResponse:

@@ -12,10 +12,10 @@ from typing import Any
 from python_multipart.exceptions import FormParserError
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 
 from onnxpuma.gateway.account import Account
-from onnxpuma.gateway.exchange import EventStream, Exchange
+from onnxpuma.gateway.exchange import EventStream, Exchange, answered, sessions_header
 from onnxpuma.gateway.fields import SpeechRequest, checked
 from onnxpuma.gateway.guard import MOST_BYTES
 from onnxpuma.gateway.refusal import Refused
@@ -60,8 +60,9 @@ async def _heard(exchange: Exchange, task: str) -> Response:
         told = {
             f"onnxpuma-{name.replace('_', '-')}": figures[name] for name in ("bytes", "rounds", "seconds")
         }
-        return PlainTextResponse(f"{text}\n", headers={name: str(value) for name, value in told.items()})
-    return JSONResponse({"text": text, "usage": _usage(seconds), "onnxpuma": account.figures(show)})
+        headers = {name: str(value) for name, value in told.items()} | sessions_header(figures)
+        return PlainTextResponse(f"{text}\n", headers=headers)
+    return answered({"text": text, "usage": _usage(seconds), "onnxpuma": account.figures(show)})
 
 
 async def _whole(events: AsyncGenerator[Event]) -> tuple[str, Account]:

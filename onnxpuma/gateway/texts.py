@@ -9,10 +9,10 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from onnxpuma.gateway.account import Account, total
-from onnxpuma.gateway.exchange import EventStream, Exchange
+from onnxpuma.gateway.exchange import EventStream, Exchange, answered
 from onnxpuma.gateway.fields import ChatRequest, CompletionRequest, Writing, read
 from onnxpuma.gateway.refusal import Refused
 from onnxpuma.gateway.steering import options_of
@@ -53,7 +53,7 @@ async def _answer(exchange: Exchange, asked: Writing, form: _Form, tasks: Sequen
     if asked.stream:
         first = await exchange.present(anext(events))  # its errors still have a status
         return EventStream(_chunks(form, first, events, len(tasks)))
-    return JSONResponse(await exchange.present(_whole(form, events, len(tasks))))
+    return answered(await exchange.present(_whole(form, events, len(tasks))))
 
 
 async def _whole(form: _Form, events: AsyncGenerator[tuple[int, Event]], count: int) -> dict[str, Any]:

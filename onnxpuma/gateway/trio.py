@@ -35,7 +35,8 @@ class Trio:
     """Three servers, and `workers` pipelines of their model, made when they are first needed.
 
     name: of the model, for users. folder: its configuration and tokenizer. connect: a new connection to the
-    servers. servers: their names and hosts. close: stops the servers, if they run here.
+    servers. servers: their names and hosts. close: stops the servers, if they run here. receipts: the folder
+    for the receipts of their runs, or None.
 
     Its methods are for one event loop; the work runs on threads.
     """
@@ -50,8 +51,10 @@ class Trio:
         workers: int = WORKERS,
         waiting: int = WAITING,
         close: Callable[[], None] = lambda: None,
+        receipts: Path | None = None,
     ) -> None:
         self.name, self.folder, self.servers = name, folder, list(servers)
+        self.receipts = receipts
         self.task: str | None = None  # known once a pipeline has been made
         self.endpoints: tuple[str, ...] = ()
         self.digests: dict[str, str] = {}

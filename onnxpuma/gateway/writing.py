@@ -16,6 +16,7 @@ from onnxpuma.gateway.refusal import Refused
 from onnxpuma.gateway.stops import StopText
 from onnxpuma.gateway.trio import Trio
 from onnxpuma.tasks.base import Pipeline
+from onnxpuma.tasks.receipts import Receipts
 from onnxpuma.tasks.rules import rules
 from onnxpuma.tasks.secure import SecureRunner
 from onnxpuma.tasks.text_writer import TextToText
@@ -100,7 +101,8 @@ def _write(
     limits = _limits(pipe, task)
     account.prompt_tokens = limits.prompt_tokens
     if isinstance(pipe.runner, SecureRunner):
-        pipe.runner.dealt = account.witness
+        pipe.runner.dealt, pipe.runner.signed = account.witness, (receipts := Receipts(trio.receipts))
+        account.sessions = receipts.sessions
     with task.caller.reserved(limits.prompt_tokens, limits.most) as spent:
         reason = _pieces(pipe, task, limits, account, begin, tell, stop, spent)
         account.usage = pipe.usage

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from onnxpuma.config import ClusterConfig, NetworkConfig, read_cluster
@@ -13,6 +13,7 @@ from onnxpuma.roles.client.keys import client_keys
 from onnxpuma.roles.client.mixing import Mixing
 from onnxpuma.roles.local.cluster import LocalCluster
 from onnxpuma.roles.owner.samples import Samples
+from onnxpuma.roles.request.receipt import Receipt
 from onnxpuma.tasks.port import KeptValue, Port, Result, Run, Signature, Usage
 from onnxpuma.transport.curve import KeyPair
 
@@ -24,6 +25,7 @@ class SecureRunner:
         self.usage = Usage()
         self.watch: Watch | None = None  # called during a run, as by `Client.run`
         self.dealt: Dealt | None = None  # called before a run, as by `Client.run`
+        self.signed: Callable[[Receipt], None] | None = None  # called after a run that servers signed
         self._client = client
         self._servers = servers
         self._graphs: dict[str, Signature] = {}
@@ -71,6 +73,8 @@ class SecureRunner:
         self.usage.setup_seconds += outcome.setup_seconds
         self.usage.bytes_sent += sum(report.bytes_sent for report in outcome.reports)
         self.usage.rounds += max(report.rounds for report in outcome.reports)
+        if self.signed is not None and outcome.receipt is not None:
+            self.signed(outcome.receipt)
         return Result(outcome.outputs, outcome.kept)
 
     def release(self, kept: Sequence[KeptValue]) -> None:

@@ -99,12 +99,21 @@ def test_a_reader_that_has_enough(folder: Path) -> None:
     assert "has failed" not in ended.stderr
 
 
-def test_a_text_from_a_cluster(cli: Any, folder: Path) -> None:
+def test_receipts_need_a_folder_and_servers(cli: Any, folder: Path, tmp_path: Path) -> None:
+    asked = ("generate", folder, "once", "--plain", "--max-new-tokens", 1, "--receipts")
+    assert "cannot write into" in cli(*asked, tmp_path / "none").message
+    assert "nobody signed these runs" in cli(*asked, tmp_path).err
+
+
+def test_a_text_from_a_cluster(cli: Any, folder: Path, tmp_path: Path) -> None:
     with LocalCluster(folder) as cluster:
         key = cluster.folder / "client.secret"
         asked = ("generate", "--cluster", cluster.config_path, "--key", key, "--tokenizer", folder)
-        ended = cli(*asked, "once", "--max-new-tokens", 2, "--json")
+        ended = cli(*asked, "once", "--max-new-tokens", 2, "--json", "--receipts", tmp_path)
+        for receipt in tmp_path.iterdir():
+            assert cli("verify", receipt, "--cluster", cluster.config_path).status == 0
     result = json.loads(ended.out)
+    assert len(list(tmp_path.iterdir())) == 2  # one of each run
     assert result["text"] == " upon a"
     assert result["task"] == "text-generation"
     assert result["tokens"] == result["requests"] == 2

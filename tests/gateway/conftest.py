@@ -201,11 +201,19 @@ def plain(folders: dict[str, Path]) -> Iterator[Gateway]:
 
 
 @pytest.fixture(scope="module")
-def secure(story: Path) -> Iterator[Gateway]:
-    """A gateway with a model on three servers."""
+def secure(story: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway with a model on three servers, which stores receipts."""
+    receipts = tmp_path_factory.mktemp("receipts")
     with LocalCluster(story) as cluster:
         servers = [{"name": party.name, "host": party.host} for party in cluster.config.parties]
-        trio = Trio("story", story, lambda: SecureRunner(cluster.client()), servers=servers, workers=2)
+        trio = Trio(
+            "story",
+            story,
+            lambda: SecureRunner(cluster.client()),
+            servers=servers,
+            workers=2,
+            receipts=receipts,
+        )
         with answering([trio]) as url:
             yield Gateway(url, {"story": trio})
 

@@ -15,6 +15,7 @@ import soundfile
 
 from onnxpuma.errors import InputError, UnreliableError
 from onnxpuma.gateway.batches import Batches
+from onnxpuma.roles.request.receipt import Receipt
 from onnxpuma.tasks import pipeline
 
 TOKENS = len("Hé😀.".encode()) + 1  # one for each byte, and the end
@@ -60,6 +61,19 @@ def test_a_chat_on_three_servers(secure: Any) -> None:
     )
     for one, other in zip(cost["shares"], again.onnxpuma["shares"], strict=True):
         assert one["first_bytes"] != other["first_bytes"]  # the same text, and other noise
+
+
+def test_an_answer_names_its_runs_whose_receipts_are_stored(secure: Any) -> None:
+    raw = secure.client.chat.completions.with_raw_response.create(
+        model="story", messages=[{"role": "user", "content": "tell me"}], max_tokens=2
+    )
+    sessions = raw.parse().onnxpuma["sessions"]
+    assert raw.headers["onnxpuma-sessions"] == ", ".join(sessions)
+    assert len(sessions) == 2
+    for session in sessions:
+        receipt = Receipt.read(secure.trios["story"].receipts / f"{session}.json")
+        assert receipt.session == session
+        receipt.check()
 
 
 def test_a_streamed_chat_on_three_servers(secure: Any) -> None:
@@ -218,7 +232,7 @@ def test_texts_of_several_callers_share_a_run(kit: Any, tmp_path: Any) -> None:
             await free.wait()
             await asyncio.to_thread(work, pipe)
 
-        trio = SimpleNamespace(workers=2, run=run, figures=dict)
+        trio = SimpleNamespace(workers=2, run=run, figures=dict, receipts=None)
         batches = Batches(trio)
         texts = (["ab", "cd"], ["de"], ["ef", "q" * 200], ["gh"])
         jobs = [asyncio.ensure_future(batches.features(each)) for each in texts]
@@ -251,7 +265,7 @@ def test_a_text_that_makes_a_run_fail_fails_alone(kit: Any, tmp_path: Any) -> No
         async def run(work: Any, begun: bool) -> None:
             await asyncio.to_thread(work, pipe)
 
-        batches = Batches(SimpleNamespace(workers=2, run=run, figures=dict))
+        batches = Batches(SimpleNamespace(workers=2, run=run, figures=dict, receipts=None))
         jobs = [batches.features(each) for each in (["ab"], ["cz"], ["de"])]
         return list(await asyncio.gather(*jobs, return_exceptions=True))
 
