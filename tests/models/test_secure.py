@@ -1,4 +1,5 @@
-"""The shipped models on shares: every prediction on the held-out split equals the plain model's."""
+"""The shipped models on shares: predictions on the held-out split equal the plain model's. Of the stories a
+quarter is tried by default."""
 
 from __future__ import annotations
 
@@ -15,10 +16,10 @@ MODELS = Path(__file__).resolve().parents[2] / "models"
 TIE = 0.05  # a word whose logit is this close to the best is as good a prediction
 
 
-def logits(name: str, batch: int) -> tuple[np.ndarray, np.ndarray]:
-    """(secure, plain) over the whole held-out split, in batches."""
+def logits(name: str, batch: int, step: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """(secure, plain) over every `step`-th entry of the held-out split, in batches."""
     file = MODELS / name / "model.onnx"
-    inputs = np.load(MODELS / name / "heldout.npz")["inputs"]
+    inputs = np.load(MODELS / name / "heldout.npz")["inputs"][::step]
     secure = MemoryModel(onnx.load(file))
     plain = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     (feed_name,) = (name for name, spec in secure.blueprint.inputs.items() if spec.default is None)
@@ -38,9 +39,10 @@ def test_all_predictions_agree(name: str, batch: int) -> None:
     assert np.abs(secure - plain).max() < 0.01
 
 
-def test_all_next_words_agree() -> None:
+@pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_next_words_agree(step: int) -> None:
     """The stories contain random words, where the plain model itself is undecided between two."""
-    secure, plain = logits("tales", 20)
+    secure, plain = logits("tales", 20, step)
     best = plain.argmax(axis=-1)
     chosen = secure.argmax(axis=-1)
     gap = plain.max(axis=-1) - np.take_along_axis(plain, chosen[..., None], axis=-1)[..., 0]

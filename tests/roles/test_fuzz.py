@@ -70,7 +70,7 @@ def request_frames(blueprint: Blueprint, plan: Plan, feed: Feed, party: int) -> 
 @EXAMPLES
 def test_damaged_requests_are_refused(blueprint: Blueprint, plan: Plan, feed: Feed, examples: int) -> None:
     served = Served(Plans(blueprint), SimpleNamespace())  # type: ignore[arg-type]
-    config: Any = SimpleNamespace(limits=LIMITS, clients={}, kept=KeptConfig())
+    config: Any = SimpleNamespace(limits=LIMITS, clients={}, kept=KeptConfig(), signers=None)
     reception = Reception(1, {"": {bytes.fromhex(blueprint.digest): served}}, Store(KeptConfig()), config)
     taken = []
 

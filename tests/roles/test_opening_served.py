@@ -18,7 +18,7 @@ from onnxpuma.errors import InputError, OnnxpumaError, PlanError
 from onnxpuma.mpc.protocols.dpf import share_ids
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan
-from onnxpuma.roles.client import client as client_module
+from onnxpuma.roles.client import asking as asking_module
 from onnxpuma.roles.client.client import Client
 from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.request.message import deal_inputs
@@ -86,7 +86,7 @@ def cheating(monkeypatch: pytest.MonkeyPatch, change: Callable[[Plan, Private], 
         change(plan, private)
         return private
 
-    monkeypatch.setattr(client_module, "deal_inputs", deal_otherwise)
+    monkeypatch.setattr(asking_module, "deal_inputs", deal_otherwise)
 
 
 def test_parts_of_two_clients_make_no_request(

@@ -19,7 +19,6 @@ import pytest
 
 from onnxpuma.config import LimitConfig
 from onnxpuma.errors import OnnxpumaError, PlanError, TransportError
-from onnxpuma.mpc.prf import fresh_part
 from onnxpuma.roles.audit.replay import Asking as Asked
 from onnxpuma.roles.audit.replay import Recorded, replay
 from onnxpuma.roles.client.client import Client, Outcome
@@ -211,8 +210,8 @@ class Records:
             self.private[key] = [memoryview(bytes(b)) for b in job.request.private]
             return real_compute(begun, interpreter, *rest)
 
-        def open_session(link: Any, batch: Any, sides: Any, identities: Any, label: str) -> Any:
-            parts = self.parts[batch.session, link.party] = [fresh_part(), fresh_part()]
+        def open_session(link: Any, batch: Any, sides: Any, identities: Any, label: str, draw: Any) -> Any:
+            parts = self.parts[batch.session, link.party] = [draw(), draw()]
             return real_open(link, batch, sides, identities, label, iter(parts).__next__)
 
         monkeypatch.setattr(runs, "compute", compute)

@@ -14,7 +14,7 @@ import onnx
 import pytest
 
 from onnxpuma.errors import InputError, OnnxpumaError, PlanError
-from onnxpuma.roles.client import client as client_module
+from onnxpuma.roles.client import asking as asking_module
 from onnxpuma.roles.client.client import Client, Outcome
 from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.request.message import deal_inputs
@@ -142,7 +142,7 @@ def spoiled(monkeypatch: pytest.MonkeyPatch, values: np.ndarray) -> None:
             private[1][-1] = changed
         return private
 
-    monkeypatch.setattr(client_module, "deal_inputs", deal_otherwise)
+    monkeypatch.setattr(asking_module, "deal_inputs", deal_otherwise)
 
 
 def other_plan(client: Client, feed: dict[str, np.ndarray]) -> Outcome:
@@ -174,7 +174,7 @@ def test_a_bad_request_is_refused_and_the_others_run(
         waits_for(4)
         found = at_once(clients, asked)
         waits_for(1)
-        monkeypatch.setattr(client_module, "deal_inputs", deal_inputs)
+        monkeypatch.setattr(asking_module, "deal_inputs", deal_inputs)
         again = clients[bad].run(feeds[bad])
     assert isinstance(found[bad], InputError)
     assert "different shares" in str(found[bad])
