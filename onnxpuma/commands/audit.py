@@ -36,15 +36,7 @@ def audit(
             show_default=False,
         ),
     ],
-    cluster: Annotated[
-        Path | None,
-        typer.Option(
-            "--cluster",
-            metavar="FILE",
-            help="cluster.toml, to check whose signatures they are.",
-            show_default=False,
-        ),
-    ] = None,
+    cluster: options.Signing = None,
     json: options.AsJson = False,
 ) -> None:
     """Find the server that departed from the program in a canary's session. For the model's owner, offline.
@@ -55,19 +47,12 @@ def audit(
     The exit status is 0 if all three followed the program, and 12 if one did not. An answer that is wrong
     although nobody departed comes from the canary: from other shares than those that the servers have, say.
     """
-    from onnxpuma.config import read_cluster
-    from onnxpuma.errors import ConfigError
     from onnxpuma.roles.audit.judge import judge
     from onnxpuma.roles.audit.reading import read_case
     from onnxpuma.transport.sealing import OwnerKey
 
     owner = OwnerKey.read(key)
-    signers = None if cluster is None else read_cluster(cluster).signers
-    if cluster is not None and signers is None:
-        raise ConfigError(
-            f"{cluster} lists no signing keys, or turns receipts off",
-            "use the cluster.toml of the servers that signed",
-        )
+    signers = options.read_signers(cluster)
     rows = []
     for path in files:
         with screen.progress(f"auditing {path.name}"):

@@ -38,6 +38,15 @@ Cluster: TypeAlias = Annotated[
 Key: TypeAlias = Annotated[
     Path, typer.Option("--key", metavar="FILE", help="Your .secret file from keygen.", show_default=False)
 ]
+Signing: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--cluster",
+        metavar="FILE",
+        help="cluster.toml, to check whose signatures they are.",
+        show_default=False,
+    ),
+]
 Receipts: TypeAlias = Annotated[
     Path | None,
     typer.Option(
@@ -248,6 +257,22 @@ def read_address(flag: str, text: str) -> tuple[str, int]:
     if not colon or not port.isdecimal() or int(port) > 65535 or (":" in host and host[:1] != "["):
         raise ConfigError(f"{flag} {text} is not an address and a port", f"write {flag} 127.0.0.1:9100")
     return host.strip("[]"), int(port)
+
+
+def read_signers(cluster: Path | None) -> tuple[str, ...] | None:
+    """The signing keys of the three servers of cluster.toml; None without the file. Raises ConfigError for a
+    file that lists none."""
+    from onnxpuma.config import read_cluster
+
+    if cluster is None:
+        return None
+    signers = read_cluster(cluster).signers
+    if signers is None:
+        raise ConfigError(
+            f"{cluster} lists no signing keys, or turns receipts off",
+            "use the cluster.toml of the servers that signed",
+        )
+    return signers
 
 
 def check_receipts(folder: Path | None) -> None:

@@ -12,30 +12,13 @@ from onnxpuma.commands import options, screen
 
 def verify(
     receipt: Annotated[Path, typer.Argument(help="The file from `infer --receipt`.", show_default=False)],
-    cluster: Annotated[
-        Path | None,
-        typer.Option(
-            "--cluster",
-            metavar="FILE",
-            help="cluster.toml, to check whose signatures they are.",
-            show_default=False,
-        ),
-    ] = None,
+    cluster: options.Signing = None,
     json: options.AsJson = False,
 ) -> None:
     """Check the receipt of a run: signatures, and that the three servers signed the same run."""
-    from onnxpuma.config import read_cluster
-    from onnxpuma.errors import ConfigError
     from onnxpuma.roles.request.receipt import Receipt
 
-    signers = None
-    if cluster is not None:
-        signers = read_cluster(cluster).signers
-        if signers is None:
-            raise ConfigError(
-                f"{cluster} lists no signing keys, or turns receipts off",
-                "use the cluster.toml of the servers that signed",
-            )
+    signers = options.read_signers(cluster)
     read = Receipt.read(receipt)
     read.check(signers)
     first = read.servers[0].statement

@@ -33,8 +33,8 @@ from blake3 import blake3
 
 from onnxpuma.errors import ConfigError, ReceiptError
 from onnxpuma.mpc.prf import framed
-from onnxpuma.plan.draft import PRIVATE, Draft
 from onnxpuma.roles.request.passage import at_fault
+from onnxpuma.roles.request.whole_file import write_private
 from onnxpuma.transport.link import PARTIES, Buffer, as_bytes
 from onnxpuma.transport.signing import SIGNATURE_BYTES, check_signing_key, is_signed
 
@@ -166,18 +166,7 @@ class Receipt:
 
     def write(self, path: Path) -> None:
         """Write the file, for its owner alone to read, whole or not at all. ConfigError when that fails."""
-        try:
-            draft = Draft(path, PRIVATE)
-            try:
-                draft.file.write(self.render().encode("ascii"))
-                draft.finish()
-                draft.commit()
-            finally:
-                draft.discard()
-        except OSError as error:
-            raise ConfigError(
-                f"cannot write {path}: {error.strerror}", "choose a folder that you can write to"
-            ) from error
+        write_private(path, self.render().encode("ascii"))
 
     @classmethod
     def read(cls, path: Path) -> Receipt:

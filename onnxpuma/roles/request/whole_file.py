@@ -13,11 +13,16 @@ SUM_BYTES = 32
 
 
 def write_whole(path: Path, form: str, content: bytes) -> None:
-    """Write the file, for its owner alone to read, whole or not at all. ConfigError when that fails."""
+    """Write the file. Raises as `write_private`."""
+    write_private(path, _first(form), blake3(content).digest(), content)
+
+
+def write_private(path: Path, *parts: bytes) -> None:
+    """Write a file, for its owner alone to read, whole or not at all. ConfigError when that fails."""
     try:
         draft = Draft(path, PRIVATE)
         try:
-            for part in (_first(form), blake3(content).digest(), content):
+            for part in parts:
                 draft.file.write(part)
             draft.finish()
             draft.commit()
