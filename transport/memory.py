@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from threading import Condition
+from collections.abc import Callable, Sequence
+from threading import Condition, Thread
 
 from onnxpuma.errors import PeerLostError
 from onnxpuma.transport import wire
@@ -85,3 +85,24 @@ def memory_links(timeout: float = 60.0) -> tuple[MemoryLink, MemoryLink, MemoryL
     for link in links:
         link._others = {i: links[i] for i in range(PARTIES) if i != link.party}
     return links
+
+
+def side_by_side(links: Sequence[Link], session: bytes, work: Callable[[int], object]) -> None:
+    """Call work(party) for each party, in a thread of its own. An error ends the session for the others;
+    raises the first."""
+    errors: list[BaseException] = []
+
+    def guarded(party: int) -> None:
+        try:
+            work(party)
+        except BaseException as error:
+            errors.append(error)
+            links[party].abort(session, str(error))
+
+    threads = [Thread(target=guarded, args=(party,), daemon=True) for party in range(PARTIES)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,7 @@ from onnxpuma.mpc.prf import PartyKeys, local_keys
 from onnxpuma.mpc.ring.arrays import unpacked
 from onnxpuma.mpc.ring.words import Words, decode, encode
 from onnxpuma.mpc.sharing import held_by, opened, share
-from onnxpuma.transport.memory import memory_links
+from onnxpuma.transport.memory import memory_links, side_by_side
 
 
 @dataclass
@@ -59,23 +58,12 @@ def simulate(
     keys = keys or local_keys()
     parties = [Party(links[i], keys[i]) for i in range(3)]
     results: list[Any] = [None] * 3
-    errors: list[BaseException] = []
 
     def work(index: int) -> None:
-        try:
-            party = parties[index]
-            results[index] = party.run(program(party, *(values[index] for values in shared)))
-        except BaseException as error:
-            errors.append(error)
-            links[index].abort(party.session, str(error))
+        party = parties[index]
+        results[index] = party.run(program(party, *(values[index] for values in shared)))
 
-    threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
+    side_by_side(links, parties[0].session, work)
     sent = tuple(link.traffic.payload_sent for link in links)
     return Run(results, Cost(max(p.round for p in parties), 8 * sum(sent)), sent)  # type: ignore[arg-type]
 

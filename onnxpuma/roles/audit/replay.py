@@ -9,7 +9,6 @@ Whoever can replay a run sees every value in it: this is for the owner of the mo
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -30,7 +29,7 @@ from onnxpuma.roles.server.run import Begun, Done, compute
 from onnxpuma.roles.server.store import KeptShares
 from onnxpuma.transport.chained import Passed, WrappedLink
 from onnxpuma.transport.link import PARTIES, Buffer, Link, Tag, Traffic, as_bytes
-from onnxpuma.transport.memory import memory_links
+from onnxpuma.transport.memory import memory_links, side_by_side
 from onnxpuma.transport.request import Request
 
 Held = Mapping[str, KeptShares]  # kept values that a request takes, by input, as one party has them
@@ -181,22 +180,12 @@ def replay(
     """
     _check_repeatable(recorded)
     links = memory_links(timeout=timeout)
-    result, errors = Replayed(), list[BaseException]()
+    result = Replayed()
 
     def work(party: int) -> None:
-        try:
-            _run(recorded, interpreters[party], links[party], result, keep)
-        except BaseException as error:
-            errors.append(error)
-            links[party].abort(recorded.session, str(error))
+        _run(recorded, interpreters[party], links[party], result, keep)
 
-    threads = [threading.Thread(target=work, args=(party,), daemon=True) for party in range(PARTIES)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
+    side_by_side(links, recorded.session, work)
     return result
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -36,7 +35,7 @@ from onnxpuma.plan.inputs.spec import LARGEST_INPUT
 from onnxpuma.plan.owner_policy import Policy
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.plan.prepare import prepare_model
-from onnxpuma.transport.memory import memory_links
+from onnxpuma.transport.memory import memory_links, side_by_side
 
 ALL_BITS = Policy(ring=RESTING.bits)
 Shares = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
@@ -123,24 +122,13 @@ def run_plan(
     session = os.urandom(16)
     parties = [Party(links[i], keys[i], session) for i in range(3)]
     results: list[dict[str, Sum3]] = [{}, {}, {}]
-    errors: list[BaseException] = []
 
     def work(index: int) -> None:
-        try:
-            party, told = parties[index], progress if index == 0 else None
-            shares, _ = interpreters[index].run(plan, party, inputs[index], told, watched[index])
-            results[index] = {o.name: outgoing(party, shares[o.name], o.format) for o in plan.opened}
-        except BaseException as error:
-            errors.append(error)
-            links[index].abort(parties[index].session, str(error))
+        party, told = parties[index], progress if index == 0 else None
+        shares, _ = interpreters[index].run(plan, party, inputs[index], told, watched[index])
+        results[index] = {o.name: outgoing(party, shares[o.name], o.format) for o in plan.opened}
 
-    threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
+    side_by_side(links, session, work)
     found = {}
     for output in plan.outputs:
         if output.secret:
