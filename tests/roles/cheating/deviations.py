@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -170,7 +171,7 @@ class _Other(WrappedLink):
             super().send(peer, *made)
 
 
-class Relays(Honest):
+class Relays(Honest, ABC):
     """Changes a message below its own record of what it sent."""
 
     def __init__(self, party: int) -> None:
@@ -180,8 +181,9 @@ class Relays(Honest):
     def link(self, link: Link) -> Link:
         return _Other(link, self)
 
+    @abstractmethod
     def made(self, peer: int, tag: Tag, buffers: list[memoryview]) -> tuple[Tag, Sequence[Buffer]] | None:
-        raise NotImplementedError
+        """What it sends in place of a message; None: nothing."""
 
 
 class Withholds(Relays):
