@@ -1,7 +1,7 @@
 """Products of two replicated values: local, no message and no PRF word (docs/protocols.md, "Products").
 
-z_i = x_i (y_i + y_{i+1}) + x_{i+1} y_i, or the same with x and y exchanged [AFLNO16]. The smaller operand's
-components are added: those of an activation, if the other one is a matrix of weights. For a matrix product
+z_i = x_i (y_i + y_{i+1}) + x_{i+1} y_i, or the same with x and y exchanged [AFLNO16]. The components of
+weights lie added (forms/weights.py); otherwise those of the smaller operand are added. For a matrix product
 this is one ring product with twice the inner dimension. The result is a Sum3 with the fraction bits of both
 operands. A protocol that sends its terms masks them first.
 """
@@ -14,6 +14,7 @@ from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.forms.streamed import Streamed
+from onnxpuma.mpc.forms.weights import Weights
 from onnxpuma.mpc.party import Party
 from onnxpuma.mpc.ring.words import Words
 
@@ -30,7 +31,7 @@ def multiply(party: Party, x: Replicated, y: Replicated) -> Sum3:
     if x is y:
         words = x.first * (x.first + (x.second + x.second))
     else:
-        x, y = (x, y) if y.size <= x.size else (y, x)
+        x, y = (x, y) if _adds_second(x, y) else (y, x)
         words = x.first * y.total
         words += x.second * y.first
     return _product(party, words, x, y)
@@ -43,7 +44,7 @@ def matmul(party: Party, x: Replicated, y: Replicated) -> Sum3:
     """
     if isinstance(y, Streamed) and not isinstance(x, Streamed):
         return _product(party, y.product(x.total, x.first, party.reading), x, y)
-    if y.size <= x.size:
+    if _adds_second(x, y):
         return _product(party, ring.matmul_pair(x.first, y.total, x.second, y.first), x, y)
     return _product(party, ring.matmul_pair(x.total, y.first, x.first, y.second), x, y)
 
@@ -56,9 +57,14 @@ def sum_of_squares(party: Party, x: Replicated, axes: tuple[int, ...]) -> Sum3:
 
 def bilinear(party: Party, x: Replicated, y: Replicated, product: Callable[[Words, Words], Words]) -> Sum3:
     """Any bilinear map of two replicated values (a convolution, an einsum)."""
-    if y.size <= x.size:
+    if _adds_second(x, y):
         return _product(party, product(x.first, y.total) + product(x.second, y.first), x, y)
     return _product(party, product(x.total, y.first) + product(x.first, y.second), x, y)
+
+
+def _adds_second(x: Replicated, y: Replicated) -> bool:
+    """Whether y's components are to be added, instead of x's."""
+    return isinstance(y, Weights) or (y.size <= x.size and not isinstance(x, Weights))
 
 
 def _product(party: Party, words: Words, x: Replicated, y: Replicated) -> Sum3:
