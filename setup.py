@@ -17,6 +17,7 @@ PARTS = (
     "thin",
     "threads",
     "tiles",
+    "trees",
     "vector",
     "words",
 )

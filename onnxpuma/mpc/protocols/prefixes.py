@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from onnxpuma.mpc.protocols.seed_tree import (
     HALF,
     LEFT,
     NUMBER,
+    PATH_KEYS,
     RIGHT,
     SEED,
     corrected,
@@ -29,6 +31,7 @@ from onnxpuma.mpc.protocols.seed_tree import (
 )
 from onnxpuma.mpc.ring.arrays import filled, ones, stacked, zeros
 from onnxpuma.mpc.ring.long import Long
+from onnxpuma.mpc.ring.trees import deal_tree, walk_tree
 from onnxpuma.mpc.ring.words import Words, reduced
 
 
@@ -47,6 +50,11 @@ class Prefixes:
         """Levels of the tree."""
         return self.lengths[-1]
 
+    @cached_property
+    def stops(self) -> bytes:
+        """The lengths, a byte each."""
+        return bytes(self.lengths)
+
 
 @dataclass
 class PrefixKeys:
@@ -61,14 +69,10 @@ class PrefixKeys:
 
     def evaluate(self, b: Words) -> tuple[Long, Long]:
         """This twin's shares of both numbers at B, (n,): (n, lengths) each."""
-        seeds, bits = _walk(self, taken(self.corrections), reduced(b, self.of.bits))
-        found = []
-        for prg, coming in ((NUMBER, self.numbers), (FACTOR, self.factors)):
-            blocks = _long(expanded(prg, seeds))
-            y = blocks + coming.take().kept(bits)
-            y = y[0] + y[1]
-            found.append(y if self.role == U else y.opposed(ones(y.shape, HALF)))
-        return found[0], found[1]
+        corrections, holder, of = taken(self.corrections), int(self.role == V), self.of
+        numbers, factors, b = self.numbers.take(), self.factors.take(), reduced(b, of.bits)
+        found = walk_tree(PATH_KEYS, of.bits, of.stops, b, self.root, corrections, numbers, factors, holder)
+        return found or walk(self.root, corrections, b, numbers, factors, of, holder)
 
 
 def deal_prefixes(
@@ -96,7 +100,9 @@ def deal_prefixes(
     shape = (rows, 2 * of.depth)
     corrections: Maybe = zeros(shape, HALF)
     if n is not None and numbers is not None and factors is not None:
-        corrections, *sent = generate(stacked(roots), reduced(n, of.bits), numbers, factors, of)
+        n, both = reduced(n, of.bits), stacked(roots)
+        found = deal_tree(PATH_KEYS, of.bits, of.stops, n, both, numbers, factors)
+        corrections, *sent = found or generate(both, n, numbers, factors, of)
         for twin in (U, V):
             party.send(pivot + twin, corrections, HALF)
     else:
@@ -132,15 +138,16 @@ def generate(roots: Words, n: Words, numbers: Long, factors: Long, of: Prefixes)
     for prg, values in ((NUMBER, numbers), (FACTOR, factors)):
         blocks = _long(expanded(prg, ends))
         fixed.append((values - blocks[0] + blocks[1]).opposed(set_bits[1]))
-    return stacked(corrections, axis=1).reshape(len(n), -1), fixed[0], fixed[1]
+    return stacked(corrections, axis=1).reshape(len(n), 2 * of.depth), fixed[0], fixed[1]
 
 
-def _walk(keys: PrefixKeys, corrections: Words, b: Words) -> tuple[Words, Words]:
-    """The seeds, (2, n, lengths, 2), and control bits at the prefixes of B, and at those less one."""
-    of, rows = keys.of, len(b)
-    corrections = corrections.reshape(rows, of.depth, 2)
-    here = below = keys.root
-    bit = bit_below = filled((rows,), int(keys.role == V), HALF)
+def walk(
+    root: Words, corrections: Words, b: Words, numbers: Long, factors: Long, of: Prefixes, holder: int
+) -> tuple[Long, Long]:
+    """A twin's shares of both numbers, (n, lengths) each, from its root, (n, 2), and what it was sent."""
+    corrections = corrections.reshape(len(b), of.depth, 2)
+    here = below = root
+    bit = bit_below = filled((len(b),), holder, HALF)
     reached = []
     for level in range(of.depth):
         correction = corrections[:, level]
@@ -154,7 +161,12 @@ def _walk(keys: PrefixKeys, corrections: Words, b: Words) -> tuple[Words, Words]
         if level + 1 in of.lengths:
             reached.append((stacked([here, below]), stacked([bit, bit_below])))
     seeds, bits = (stacked(parts, axis=2) for parts in zip(*reached, strict=True))
-    return seeds, bits
+    found = []
+    for prg, fixed in ((NUMBER, numbers), (FACTOR, factors)):
+        each = _long(expanded(prg, seeds)) + fixed.kept(bits)
+        total = each[0] + each[1]
+        found.append(total.opposed(ones(total.shape, HALF)) if holder else total)
+    return found[0], found[1]
 
 
 def _long(blocks: Words) -> Long:

@@ -21,7 +21,9 @@ SEED = constants([0xFFFFFFFFFFFFFFFC, 0xFFFFFFFFFFFFFFFF], HALF)  # two bits of 
 ONE = word(1, HALF)
 Prg: TypeAlias = "Cipher[ECB]"
 # Public constants: any different AES keys do.
-LEFT, RIGHT, LEAF, NUMBER, FACTOR = (Cipher(AES(bytes([tag]) * 16), ECB()) for tag in range(1, 6))
+_KEYS = [bytes([tag]) * 16 for tag in range(1, 6)]
+LEFT, RIGHT, LEAF, NUMBER, FACTOR = (Cipher(AES(key), ECB()) for key in _KEYS)
+PATH_KEYS = b"".join((*_KEYS[:2], *_KEYS[3:]))  # of LEFT, RIGHT, NUMBER and FACTOR
 
 
 def expanded(prg: Prg, seeds: Words) -> Words:

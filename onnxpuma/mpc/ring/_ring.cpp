@@ -8,8 +8,8 @@
 
 #include <mutex>
 
-#include "_ring_keys.hpp"
 #include "_ring_packed.hpp"
+#include "_ring_trees.hpp"
 
 namespace {
 
@@ -27,7 +27,7 @@ public:
     }
 
 private:
-    Py_buffer view_[5];
+    Py_buffer view_[10];
     int count_ = 0;
 };
 
@@ -198,6 +198,57 @@ PyObject* py_key_stream(PyObject*, PyObject* args) {
     Py_RETURN_TRUE;
 }
 
+// ---- trees of seeds
+
+constexpr ptrdiff_t FEW_ROWS = 64;  // that take less time than to give Python's lock back and wait for it
+
+// grow(keys, bits, lengths, path, roots, corrections, values x 4, out, holder) -> whether this processor did it
+//
+// The dealer (holder -1) writes the corrections, a holder reads them; both write out.
+PyObject* py_grow(PyObject*, PyObject* args) {
+    PyObject *secret, *at, *path, *roots, *corrections, *values[4], *out;
+    Tree t = {};
+    if (!PyArg_ParseTuple(args, "OiOOOOOOOOOi", &secret, &t.bits, &at, &path, &roots, &corrections, &values[0], &values[1],
+                          &values[2], &values[3], &out, &t.holder))
+        return nullptr;
+    if (!current.load()->fused(64) || !has_aes()) Py_RETURN_FALSE;
+    const bool dealing = t.holder < 0;
+    Views views;
+    const Py_buffer *keys, *lengths, *numbers, *seeds, *fixes, *given[4], *to;
+    if (!(keys = views.take(secret, PyBUF_SIMPLE)) || !(lengths = views.take(at, PyBUF_SIMPLE))) return nullptr;
+    if (!(numbers = views.take(path, PyBUF_SIMPLE)) || !(seeds = views.take(roots, PyBUF_SIMPLE))) return nullptr;
+    if (!(fixes = views.take(corrections, dealing ? PyBUF_WRITABLE : PyBUF_SIMPLE))) return nullptr;
+    for (int i = 0; i < 4; ++i)
+        if (!(given[i] = views.take(values[i], PyBUF_SIMPLE))) return nullptr;
+    if (!(to = views.take(out, PyBUF_WRITABLE))) return nullptr;
+    t.keys = static_cast<const uint8_t*>(keys->buf), t.lengths = static_cast<const uint8_t*>(lengths->buf);
+    t.path = static_cast<const uint64_t*>(numbers->buf), t.roots = static_cast<const uint64_t*>(seeds->buf);
+    t.corrections = static_cast<uint64_t*>(fixes->buf), t.out = static_cast<uint64_t*>(to->buf);
+    t.rows = numbers->len / 8, t.count = lengths->len;
+    bool fit = keys->len == GENERATORS * KEY_BYTES && t.count > 0 && t.bits <= 64 && t.holder < 2;
+    for (ptrdiff_t i = 0; fit && i < t.count; ++i)
+        fit = t.lengths[i] > (i ? t.lengths[i - 1] : 0) && t.lengths[i] <= t.bits;
+    const ptrdiff_t whole = 8 * t.rows * t.count;
+    fit = fit && numbers->len == 8 * t.rows && seeds->len == 16 * t.rows * (dealing ? 2 : 1);
+    fit = fit && fixes->len == 16 * t.rows * t.depth() && to->len == 4 * whole;
+    for (int i = 0; fit && i < 4; ++i) {
+        t.values[i] = static_cast<const uint64_t*>(given[i]->buf);
+        fit = given[i]->len == whole;
+    }
+    if (!fit) {
+        PyErr_SetString(PyExc_ValueError, "buffers do not fit");
+        return nullptr;
+    }
+    if (t.rows <= FEW_ROWS) {
+        grow(t, dealing);
+    } else {
+        Py_BEGIN_ALLOW_THREADS
+        grow(t, dealing);
+        Py_END_ALLOW_THREADS
+    }
+    Py_RETURN_TRUE;
+}
+
 // ---- fused loops
 
 enum Kind { TABLE_BITS, PICK_BITS, GATHER_TABLE, AXPY, SHIFT_MASK, KINDS };
@@ -339,6 +390,7 @@ PyMethodDef METHODS[] = {
     {"unpack", py_unpack, METH_VARARGS, "unpack(buffer, bits, out)"},
     {"deal", py_deal, METH_VARARGS, "deal(reals, kind, scale, bits, first, second, out) -> largest magnitude"},
     {"key_stream", py_key_stream, METH_VARARGS, "key_stream(key, high, block, out) -> whether it was made"},
+    {"grow", py_grow, METH_VARARGS, "grow(keys, bits, lengths, path, roots, corrections, values x 4, out, holder)"},
     {"loop", py_loop, METH_VARARGS, "loop(kind, out, words, table, other, multiplier, shift, bits)"},
     {"turned_sums", py_turned_sums, METH_VARARGS, "turned_sums(out, table, place, turn)"},
     {"levels", py_levels, METH_NOARGS, "levels() -> names, best first"},

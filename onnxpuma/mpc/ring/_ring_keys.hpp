@@ -9,36 +9,47 @@
 #include <immintrin.h>
 
 #define RING_AES __attribute__((target("avx2,aes,vaes")))
+#define RING_BLOCK __attribute__((target("avx2,aes")))  // a block at a time
 
 namespace {
 
-bool has_vector_aes() {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("aes") && __builtin_cpu_supports("vaes");
-}
+bool has_aes() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("aes"); }
+bool has_vector_aes() { return has_aes() && __builtin_cpu_supports("vaes"); }
 
 constexpr int AES_ROUNDS = 10;
 
-// The keys of the rounds, each twice in a vector.
+// The keys of the rounds.
+struct BlockKeys {
+    __m128i at[AES_ROUNDS + 1];
+};
+
+// The same, each twice in a vector.
 struct RoundKeys {
     __m256i at[AES_ROUNDS + 1];
 };
 
-template <int C> RING_AES inline __m128i next_round_key(__m128i key) {
+template <int C> RING_BLOCK inline __m128i next_round_key(__m128i key) {
     const __m128i from = _mm_shuffle_epi32(_mm_aeskeygenassist_si128(key, C), 0xFF);
     for (int i = 0; i < 3; ++i) key = _mm_xor_si128(key, _mm_slli_si128(key, 4));
     return _mm_xor_si128(key, from);
 }
 
-RING_AES inline RoundKeys round_keys(const uint8_t* key) {
-    __m128i made[AES_ROUNDS + 1];
+RING_BLOCK inline BlockKeys block_keys(const uint8_t* key) {
+    BlockKeys keys;
+    __m128i* made = keys.at;
     made[0] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(key));
     made[1] = next_round_key<0x01>(made[0]), made[2] = next_round_key<0x02>(made[1]);
     made[3] = next_round_key<0x04>(made[2]), made[4] = next_round_key<0x08>(made[3]);
     made[5] = next_round_key<0x10>(made[4]), made[6] = next_round_key<0x20>(made[5]);
     made[7] = next_round_key<0x40>(made[6]), made[8] = next_round_key<0x80>(made[7]);
     made[9] = next_round_key<0x1B>(made[8]), made[10] = next_round_key<0x36>(made[9]);
+    return keys;
+}
+
+RING_AES inline RoundKeys round_keys(const uint8_t* key) {
+    const BlockKeys made = block_keys(key);
     RoundKeys keys;
-    for (int r = 0; r <= AES_ROUNDS; ++r) keys.at[r] = _mm256_broadcastsi128_si256(made[r]);
+    for (int r = 0; r <= AES_ROUNDS; ++r) keys.at[r] = _mm256_broadcastsi128_si256(made.at[r]);
     return keys;
 }
 
@@ -79,6 +90,7 @@ RING_AES inline void key_stream(const uint8_t* key, uint64_t high, uint64_t bloc
 
 namespace {
 
+bool has_aes() { return false; }
 bool has_vector_aes() { return false; }
 inline void key_stream(const uint8_t*, uint64_t, uint64_t, uint8_t*, ptrdiff_t) {}
 
