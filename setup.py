@@ -12,6 +12,7 @@ PARTS = (
     "kinds",
     "level",
     "levels",
+    "long",
     "packed",
     "product",
     "thin",

@@ -171,6 +171,13 @@ class Party:
         self.queued += packed.nbytes
         self._outgoing.setdefault(peer % 3, []).append(packed)
 
+    def tell(self, pivot: int, words: Words, bits: int) -> None:
+        """`send` to both twins of the pivot, which this party is."""
+        packed = ring.pack(words, bits)
+        for twin in (U, V):
+            self.queued += packed.nbytes
+            self._outgoing.setdefault((pivot + twin) % 3, []).append(packed)
+
     def expect(self, peer: int, shape: tuple[int, ...], bits: int) -> Later:
         """Announce words of Z_2^bits that `peer` sends in this round."""
         peer %= 3

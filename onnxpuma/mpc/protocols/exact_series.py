@@ -9,6 +9,8 @@ left to do is one shift to the right, which the twins do alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -33,15 +35,39 @@ ARGUMENT_BITS = 26  # of the argument: 2^26 <-> a period
 _POINT = 30  # fraction bits of the cosines and sines from which all others are rounded
 
 
-def constant(series: Series, fraction: int, gain: float) -> int:
-    """c_0 at the scale of the result."""
-    return round(series.coefficients[0] * gain * (1 << result_fraction(series, fraction, gain)))
+@dataclass(frozen=True, eq=False)
+class Exact:
+    """A series at one scale, and what follows from its coefficients alone."""
+
+    constant: Long  # c_0 at the scale of the result, (1, 1)
+    multiples: Words  # (harmonics,)
+    less: Integers  # fraction bits that the dealt cosines and sines have below _POINT, (2 harmonics,)
+    by: int  # the same for the twins' factors
+    up: Integers  # bits that a dealt cosine or sine has below the finest of them, (2 harmonics,)
+    same: Integers  # of a twin's cosines and sines in the factors of the dealt ones, (2 harmonics,)
+    other: Integers  # the same of its sines and cosines
 
 
-def _points(series: Series, words: Words) -> tuple[Integers, Integers]:
+@lru_cache(maxsize=128)
+def exact(series: Series, fraction: int, gain: float) -> Exact:
+    """gain * series, of which a cosine of amplitude one is dealt with `fraction` bits."""
+    own = dealt_fractions(series, fraction, gain) * 2
+    c, s = zip(*integer_coefficients(series, gain), strict=True)
+    constant = round(series.coefficients[0] * gain * (1 << result_fraction(series, fraction, gain)))
+    return Exact(
+        Long.constants([constant])[None, :],
+        from_integers(series.multiples, ARGUMENT_BITS),
+        _POINT - integers(own),
+        EXTRA + _POINT - fraction,
+        max(own) - integers(own),
+        integers([*c, *(-each for each in c)]),
+        integers([*s, *s]),
+    )
+
+
+def _points(series: Exact, words: Words) -> tuple[Integers, Integers]:
     """Cosines and sines of m w for each harmonic m, w in turns of 2^ARGUMENT_BITS: (n, harmonics)."""
-    multiples = from_integers(series.multiples, ARGUMENT_BITS)
-    angles = reduced(words[:, None] * multiples, ARGUMENT_BITS)
+    angles = reduced(words[:, None] * series.multiples, ARGUMENT_BITS)
     return circle.points(angles.astype(np.int64), ARGUMENT_BITS, _POINT)
 
 
@@ -50,26 +76,32 @@ def _rounded(value: Integers, shift: int | Integers) -> Integers:
     return (value + ((np.int64(1) << by) >> np.int64(1))) >> by
 
 
-def _dealt(series: Series, a: Words, fraction: int, gain: float) -> Integers:
+def _dealt(series: Exact, a: Words) -> Integers:
     """Cosines, then sines of A's angles, each with the fraction bits of its harmonic: (n, 2 harmonics)."""
-    less = _POINT - integers(dealt_fractions(series, fraction, gain))
-    return joined([_rounded(value, less) for value in _points(series, a)], axis=1)
+    return _rounded(joined(_points(series, a), axis=1), series.less)
 
 
-def _factors(series: Series, b: Words, fraction: int, gain: float) -> Integers:
+def _factors(series: Exact, b: Words) -> Integers:
     """The twins' factors of the dealt cosines and sines, at the scale of the sum: (n, 2 harmonics)."""
-    dealt = integers(dealt_fractions(series, fraction, gain))
-    c, s = integers(integer_coefficients(series, gain)).T
     cosine, sine = _points(series, b)
-    by, up = EXTRA + _POINT - fraction, dealt.max() - dealt
-    both = (c * cosine + s * sine, s * cosine - c * sine)
-    return joined([_rounded(value, by) << up for value in both], axis=1)
+    both = series.same * joined([cosine, sine], axis=1) + series.other * joined([sine, cosine], axis=1)
+    return _rounded(both, series.by) << series.up
 
 
-def widths(series: Series, fraction: int, gain: float, bits: int) -> list[int]:
+@lru_cache(maxsize=256)
+def widths(series: Series, fraction: int, gain: float, bits: int) -> tuple[int, ...]:
     """Bits in which each cosine and each sine is dealt: its factor supplies the rest."""
     own = dealt_fractions(series, fraction, gain)
-    return [max(bits - (max(own) - each), 1) for each in own] * 2
+    return tuple(max(bits - (max(own) - each), 1) for each in own) * 2
+
+
+@lru_cache(maxsize=256)
+def _times_widths(
+    series: Series, fraction: int, gain: float, bits: int, powers: int
+) -> tuple[tuple[int, ...], int]:
+    """What `series_times` deals: the bits of each column, and the columns that one product is dealt in."""
+    each = (bits, *widths(series, fraction, gain, bits))
+    return (*(each * ((1 << powers) - 1)), *each[1:]), len(each)
 
 
 def series_long(
@@ -82,15 +114,15 @@ def series_long(
     once; bits: `series_long_cost`.
     """
     p, role, n = x.pivot, party.role(x.pivot), x.size
-    dealt = Long.of_integers(_dealt(series, flat(x.words), fraction, gain)) if role == PIVOT else None
+    scaled = exact(series, fraction, gain)
+    dealt = Long.of_integers(_dealt(scaled, flat(x.words))) if role == PIVOT else None
     coming = deal_long(party, p, dealt, n, widths(series, fraction, gain, bits))
     yield
     if role == PIVOT:
         return LongPair(role, p, None, x.shape, bits)
-    factors = Long.of_integers(_factors(series, flat(x.words), fraction, gain))
-    y = (coming.take() * factors).total()
+    y = coming.take().dot(Long.of_integers(_factors(scaled, flat(x.words))))
     if role == U:
-        y = y + Long.constants([constant(series, fraction, gain)])
+        y = y + scaled.constant[0]
     return LongPair(role, p, y, x.shape, bits)
 
 
@@ -129,45 +161,44 @@ def series_times(
     other parts B: 2^(number of powers) words for each. Rounds: 1; bits: `series_times_cost`.
     """
     p, role, n, bits = x.pivot, party.role(x.pivot), x.size, powers[0].bits
-    one, count = Long.of_words(filled((n, 1), 1, WIDEST)), 1 << len(powers)
-    each = [bits, *widths(series, fraction, gain, bits)]
-    wide = [*(each * (count - 1)), *each[1:]]  # the twins know the one that multiplies the constant
+    one, scaled = Long.of_words(filled((n, 1), 1, WIDEST)), exact(series, fraction, gain)
+    wide, width = _times_widths(series, fraction, gain, bits, len(powers))
     dealt = None
     if role == PIVOT:
-        values = Long.of_integers(_dealt(series, flat(x.words), fraction, gain))
-        products = _products(powers, one)
-        blocks = [Long.joined([one, values]) * product for product in products[:0:-1]]
-        dealt = Long.joined([*blocks, values])
+        values = Long.of_integers(_dealt(scaled, flat(x.words)))
+        each = Long.joined([one, values])
+        # the twins know the one that multiplies the constant
+        dealt = Long.joined([*(each * product for product in _products(powers)[::-1]), values])
     coming = deal_long(party, p, dealt, n, wide)
     yield
     if role == PIVOT:
         return LongPair(role, p, None, x.shape, bits)
-    first = Long.constants([constant(series, fraction, gain)])[None, :] * one
-    factors = Long.joined([first, Long.of_integers(_factors(series, flat(x.words), fraction, gain))])
-    words, width, parts = coming.take(), len(each), _products(powers, one)
-    y = None
-    for index in range(count - 1):
-        block = (words[:, index * width : (index + 1) * width] * factors).total()
-        term = block * parts[index][:, 0]
-        y = term if y is None else y + term
-    rest = (words[:, (count - 1) * width :] * factors[:, 1:]).total()
-    if role == U:
-        rest = rest + first[:, 0]
-    assert y is not None
-    return LongPair(role, p, y + rest * parts[-1][:, 0], x.shape, bits)
+    first = scaled.constant * one
+    factors = Long.joined([first, Long.of_integers(_factors(scaled, flat(x.words)))])
+    words, parts = coming.take(), _products(powers)
+    y = words[:, :width].dot(factors)
+    for index, part in enumerate(parts):
+        start = (index + 1) * width
+        if index + 1 < len(parts):
+            block = words[:, start : start + width].dot(factors)
+        else:
+            block = words[:, start:].dot(factors[:, 1:])
+            block = block + first[:, 0] if role == U else block
+        y = y + block * part[:, 0]
+    return LongPair(role, p, y, x.shape, bits)
 
 
-def _products(powers: Sequence[LongSplit], one: Long) -> list[Long]:
-    """The products of all subsets of this party's parts, (n, 1) each, from none of them to all."""
-    found = [one]
+def _products(powers: Sequence[LongSplit]) -> list[Long]:
+    """The products of this party's parts over all subsets of the powers but the empty one, (n, 1) each, that
+    of all of them last."""
+    found: list[Long] = []
     for power in powers:
         part = power.words[:, None]
-        found = [*found, *(product * part for product in found)]
+        found = [*found, part, *(product * part for product in found)]
     return found
 
 
 def series_times_cost(
     series: Series, elements: int, bits: int, fraction: int, gain: float = 1.0, powers: int = 1
 ) -> Cost:
-    each = [bits, *widths(series, fraction, gain, bits)]
-    return deal_long_cost(elements, [*(each * ((1 << powers) - 1)), *each[1:]])
+    return deal_long_cost(elements, _times_widths(series, fraction, gain, bits, powers)[0])

@@ -56,6 +56,10 @@ class Series:
     least: float = 0.0  # of the series in the window
     most: float = 0.0
 
+    def __hash__(self) -> int:
+        """Of the name: tables are looked up by their series, and its coefficients are many."""
+        return hash(self.name)
+
     @property
     def harmonics(self) -> int:
         return (len(self.coefficients) - 1) // 2

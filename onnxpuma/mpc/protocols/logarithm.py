@@ -7,6 +7,7 @@ there. The exponent, a count of thresholds, is added.
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import lru_cache
 
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import Format
@@ -25,6 +26,7 @@ FRACTION = 24  # of the result: finer than a resting value, because products and
 LN_4 = float(Decimal(4).ln())  # the same on every machine
 
 
+@lru_cache(maxsize=64)
 def _thresholds(bits: int) -> tuple[Thresholds, int]:
     """Those of the whole range mod 2^bits, and how many bits the series has beyond those of the result."""
     digits = whole_range(bits)

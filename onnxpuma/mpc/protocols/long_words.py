@@ -80,8 +80,11 @@ class LongPair:
 @lru_cache(maxsize=256)
 def runs(widths: tuple[int, ...], together: int) -> tuple[tuple[slice, int], ...]:
     """The columns that travel together, and their width: the largest of those that each of them needs."""
+    if max(widths) > LONGEST:
+        raise ProtocolError(f"words of {max(widths)} bits", f"{LONGEST} at most")
     starts = range(0, len(widths), together)
-    return tuple((slice(i, i + together), max(widths[i : i + together])) for i in starts)
+    ends = (min(i + together, len(widths)) for i in starts)
+    return tuple((slice(i, end), max(widths[i:end])) for i, end in zip(starts, ends, strict=True))
 
 
 def deal_long(
@@ -97,27 +100,26 @@ def deal_long(
     Column c is dealt mod 2^widths[c] or a larger ring. `words` is None at the twins; the result has no
     meaning at the pivot. together: neighbouring columns that travel in one buffer.
     """
-    role, found = party.role(pivot), list[list[Maybe]]()
-    if max(widths) > LONGEST:
-        raise ProtocolError(f"words of {max(widths)} bits", f"{LONGEST} at most")
-    for columns, width in runs(tuple(widths), together):
-        shape = (rows, len(widths[columns]))
+    role, found, each = party.role(pivot), list[list[Maybe]](), runs(tuple(widths), together)
+    for columns, width in each:
+        shape = (rows, columns.stop - columns.start)
         if role == V:
             found.append([party.expect(pivot, shape, bits) for bits in limb_widths(width)])
-            continue
-        half: list[Maybe] = [party.draw(pivot + 1, shape, bits) for bits in limb_widths(width)]
-        if words is not None:
-            rest = words[..., columns] - Long.of_limbs([taken(w) for w in half])
-            for limb, bits in rest.limbs(width):
+        else:
+            found.append([party.draw(pivot + 1, shape, bits) for bits in limb_widths(width)])
+    coming = Coming(found)
+    if words is not None:
+        rest = words - coming.take()
+        for columns, width in each:
+            for limb, bits in rest[..., columns].limbs(width):
                 party.send(pivot + 2, limb, bits)
-        found.append(half)
-    return Coming(found)
+    return coming
 
 
 def deal_long_cost(rows: int, widths: Sequence[int], together: int = TOGETHER) -> Cost:
     total = 0
     for columns, width in runs(tuple(widths), together):
-        count = rows * len(widths[columns])
+        count = rows * (columns.stop - columns.start)
         total += sum(packed(count, bits) for bits in limb_widths(width))
     return Cost(1, total)
 
@@ -130,10 +132,9 @@ def tell_long(party: Party, pivot: int, words: Long | None, rows: int, widths: S
     for columns, width in runs(tuple(widths), TOGETHER):
         if words is not None:
             for limb, bits in words[..., columns].limbs(width):
-                for twin in (U, V):
-                    party.send(pivot + twin, limb, bits)
+                party.tell(pivot, limb, bits)
         else:
-            shape = (rows, len(widths[columns]))
+            shape = (rows, columns.stop - columns.start)
             found.append([party.expect(pivot, shape, bits) for bits in limb_widths(width)])
     return Coming(found)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.cost import Cost, packed
@@ -20,7 +21,7 @@ from onnxpuma.mpc.protocols.convert import deal, deal_cost
 from onnxpuma.mpc.protocols.long_words import LongPair, deal_long, deal_long_cost
 from onnxpuma.mpc.protocols.prefixes import Prefixes, deal_prefixes, deal_prefixes_cost
 from onnxpuma.mpc.protocols.thresholds import Thresholds, pivots_bits, twins_counts
-from onnxpuma.mpc.ring.arrays import constants, filled, flat, joined, nothing, zeros
+from onnxpuma.mpc.ring.arrays import filled, flat, joined, nothing, zeros
 from onnxpuma.mpc.ring.long import Long
 from onnxpuma.mpc.ring.words import WIDEST, Words, reduced, resized, word, word_type
 
@@ -147,11 +148,11 @@ class _Bits:
         self.power = self.total(self.below) + Long.constants([rest])
 
     def total(self, below: Long) -> Long:
-        return (below * Long.constants(self.t.power_steps)).total()
+        return below.dot(self.t.power_words)
 
     def value(self) -> Words:
         """The scaled value; the scale is 1 where no threshold holds."""
-        steps = constants(self.t.scale_steps, self.t.bits)
+        steps = self.t.scale_words
         below = resized(self.below.low, self.t.bits)
         scale = (below * steps).sum(axis=1, dtype=steps.dtype) + steps.dtype.type(self.one)
         scaled: Words = (self.below_a * steps).sum(axis=1, dtype=steps.dtype)
@@ -181,6 +182,7 @@ class _Keyed(_Bits):
         self.weigh()
 
 
+@lru_cache(maxsize=256)
 def _prefixes(t: Thresholds) -> Prefixes:
     """Of both numbers, down to each threshold, the highest first."""
     lengths = tuple(t.bits - int(place) for place in t.places[::-1])

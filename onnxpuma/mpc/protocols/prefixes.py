@@ -103,8 +103,7 @@ def deal_prefixes(
         n, both = reduced(n, of.bits), stacked(roots)
         found = deal_tree(PATH_KEYS, of.bits, of.stops, n, both, numbers, factors)
         corrections, *sent = found or generate(both, n, numbers, factors, of)
-        for twin in (U, V):
-            party.send(pivot + twin, corrections, HALF)
+        party.tell(pivot, corrections, HALF)
     else:
         corrections = party.expect(pivot, shape, HALF)
     late = (tell_long(party, pivot, s, rows, w) for s, w in zip(sent, _widths(of), strict=True))

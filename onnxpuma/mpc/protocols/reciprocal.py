@@ -8,6 +8,7 @@ and multiplies it by the power that undoes the scaling, in one message (exact_se
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.cost import Cost
@@ -58,6 +59,7 @@ def digits_of(low: float, high: float, format: Format) -> tuple[int, int]:
     return first, max(last, first + 1)
 
 
+@lru_cache(maxsize=256)
 def _inverse_scales(
     name: str, source: int, digits: tuple[int, int], format: Format, gain: float, way: Way
 ) -> tuple[Scales, Thresholds]:
@@ -114,6 +116,7 @@ def _window_width() -> int:
     return WINDOW_FRACTION + 5
 
 
+@lru_cache(maxsize=64)
 def _window_thresholds(digits: tuple[int, int]) -> Thresholds:
     return Thresholds(*digits, ring_of(digits), Power.INVERSE, CARRIER)
 

@@ -6,6 +6,9 @@ counts as zero, and so does its root (docs/protocols.md, "Reciprocals").
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
+
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import Format
@@ -24,6 +27,7 @@ from onnxpuma.mpc.protocols.times_power import (
 from onnxpuma.mpc.protocols.wide_root import HIGHEST, Readings, sum_of_roots, sum_of_roots_cost
 
 
+@lru_cache(maxsize=64)
 def _scales(low: int, high: int, source: int, format: Format, way: Way) -> Scales:
     if source % 2:
         raise ProtocolError(f"a root of {source} fraction bits", "an even scale")
@@ -49,6 +53,7 @@ def square_root(
     return (yield from sum_times_powers(party, [seen], [_thresholds(digits, scales)], [scales], way))
 
 
+@lru_cache(maxsize=64)
 def _thresholds(digits: tuple[int, int], scales: Scales) -> Thresholds:
     return Thresholds(*digits, ring_of(digits), Power.ROOT, scales.bits)
 
@@ -67,7 +72,10 @@ def square_root_cost(
     return total + Cost(0, split_cost(elements, ring_of(digits), form).bits)
 
 
-def _both(readings: Readings, low: int, format: Format, way: Way) -> tuple[list[Scales], list[Thresholds]]:
+@lru_cache(maxsize=64)
+def _both(
+    readings: Readings, low: int, format: Format, way: Way
+) -> tuple[Sequence[Scales], Sequence[Thresholds]]:
     near = _scales(low, HIGHEST, readings.fine, format, way)
     far = _scales(*readings.digits, readings.coarse.fraction, format, way)
     both = together([near, far])

@@ -17,7 +17,8 @@ from itertools import pairwise
 import numpy as np
 
 from onnxpuma.errors import ProtocolError
-from onnxpuma.mpc.ring.arrays import Indices, indices, joined
+from onnxpuma.mpc.ring.arrays import Indices, constants, indices, joined
+from onnxpuma.mpc.ring.long import Long
 from onnxpuma.mpc.ring.words import Words, resized, word_type
 
 
@@ -100,6 +101,16 @@ class Thresholds:
         if self.cleared:
             powers[0] = 0
         return [here - above for here, above in pairwise(powers)]
+
+    @cached_property
+    def scale_words(self) -> Words:
+        """`scale_steps` in the value's ring."""
+        return constants(self.scale_steps, self.bits)
+
+    @cached_property
+    def power_words(self) -> Long:
+        """`power_steps` in the ring of long words."""
+        return Long.constants(self.power_steps)
 
     @property
     def power_rest(self) -> int:

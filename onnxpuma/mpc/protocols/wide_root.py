@@ -7,7 +7,9 @@ count (docs/protocols.md, "Reciprocals").
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.cost import Cost
@@ -45,7 +47,7 @@ class Readings:
         """Digits of the coarse reading, from the end of the fine one to the end of its own ring."""
         return HIGHEST - (self.fine - self.coarse.fraction) // 2, self.coarse.bits // 2 - 1
 
-    def thresholds(self, low: int, power: Power, scales: list[Scales]) -> list[Thresholds]:
+    def thresholds(self, low: int, power: Power, scales: Sequence[Scales]) -> list[Thresholds]:
         """Of both readings; the lowest bit of the coarse one decides which of them counts."""
         near, far = (s.bits for s in scales)
         return [
@@ -54,9 +56,10 @@ class Readings:
         ]
 
 
+@lru_cache(maxsize=256)
 def _scales(
     readings: Readings, low: int, format: Format, gain: float, way: Way
-) -> tuple[list[Scales], list[Thresholds]]:
+) -> tuple[Sequence[Scales], Sequence[Thresholds]]:
     first, last = readings.digits
     near = Scales.of("rsqrt", HIGHEST - readings.fine // 2, HIGHEST - low, format, gain, way)
     far = Scales.of("rsqrt", last - readings.coarse.fraction // 2, last - first, format, gain, way)
@@ -85,7 +88,12 @@ def wide_rsqrt(
 
 
 def sum_of_roots(
-    party: Party, values: list[Sum3], pivot: int, scales: list[Scales], every: list[Thresholds], way: Way
+    party: Party,
+    values: Sequence[Sum3],
+    pivot: int,
+    scales: Sequence[Scales],
+    every: Sequence[Thresholds],
+    way: Way,
 ) -> Protocol[Replicated]:
     """The sum of both readings' functions times their powers, of which one is zero."""
     seen = [split(party, x, pivot, x.format.modulo(t.bits)) for x, t in zip(values, every, strict=True)]
@@ -104,6 +112,6 @@ def wide_rsqrt_cost(
     return sum_of_roots_cost(elements, scales, every, way)
 
 
-def sum_of_roots_cost(elements: int, scales: list[Scales], every: list[Thresholds], way: Way) -> Cost:
+def sum_of_roots_cost(elements: int, scales: Sequence[Scales], every: Sequence[Thresholds], way: Way) -> Cost:
     read = sum(split_cost(elements, t.bits).bits for t in every)
     return Cost(0, read) + sum_times_powers_cost(elements, every, scales, way)

@@ -8,6 +8,7 @@
 
 #include <mutex>
 
+#include "_ring_long.hpp"
 #include "_ring_packed.hpp"
 #include "_ring_trees.hpp"
 
@@ -200,7 +201,7 @@ PyObject* py_key_stream(PyObject*, PyObject* args) {
 
 // ---- trees of seeds
 
-constexpr ptrdiff_t FEW_ROWS = 64;  // that take less time than to give Python's lock back and wait for it
+constexpr ptrdiff_t FEW_ROWS = 64;  // less than these is not worth giving Python's lock back and waiting for it
 
 // grow(keys, bits, lengths, path, roots, corrections, values x 4, out, holder) -> whether this processor did it
 //
@@ -244,6 +245,43 @@ PyObject* py_grow(PyObject*, PyObject* args) {
     } else {
         Py_BEGIN_ALLOW_THREADS
         grow(t, dealing);
+        Py_END_ALLOW_THREADS
+    }
+    Py_RETURN_TRUE;
+}
+
+// ---- long words
+
+constexpr ptrdiff_t FEW_PRODUCTS = 1 << 12;
+
+// long_product(a low, a high, b low, b high, rows, columns, out, total) -> whether this compiler has long words
+PyObject* py_long_product(PyObject*, PyObject* args) {
+    PyObject *halves[4], *result;
+    LongProduct p = {};
+    int total;
+    if (!PyArg_ParseTuple(args, "OOOOnnOp", &halves[0], &halves[1], &halves[2], &halves[3], &p.rows, &p.columns, &result,
+                          &total))
+        return nullptr;
+    if (!HAS_LONG) Py_RETURN_FALSE;
+    Views views;
+    bool fit = p.rows >= 0 && p.columns >= 0;
+    for (int i = 0; i < 4; ++i) {
+        const Py_buffer* from = views.take(halves[i], PyBUF_STRIDED_RO);
+        if (!from) return nullptr;
+        fit = fit && spread(*from, p.rows, p.columns, i < 2 ? &p.left[i] : &p.right[i - 2]);
+    }
+    const Py_buffer* to = views.take(result, PyBUF_WRITABLE);
+    if (!to) return nullptr;
+    if (!fit || to->len != 16 * p.rows * (total ? 1 : p.columns)) {
+        PyErr_SetString(PyExc_ValueError, "buffers do not fit");
+        return nullptr;
+    }
+    p.out = static_cast<uint64_t*>(to->buf), p.total = total;
+    if (p.rows * p.columns <= FEW_PRODUCTS) {
+        p.run();
+    } else {
+        Py_BEGIN_ALLOW_THREADS
+        p.run();
         Py_END_ALLOW_THREADS
     }
     Py_RETURN_TRUE;
@@ -391,6 +429,7 @@ PyMethodDef METHODS[] = {
     {"deal", py_deal, METH_VARARGS, "deal(reals, kind, scale, bits, first, second, out) -> largest magnitude"},
     {"key_stream", py_key_stream, METH_VARARGS, "key_stream(key, high, block, out) -> whether it was made"},
     {"grow", py_grow, METH_VARARGS, "grow(keys, bits, lengths, path, roots, corrections, values x 4, out, holder)"},
+    {"long_product", py_long_product, METH_VARARGS, "long_product(a low, a high, b low, b high, rows, columns, out, total)"},
     {"loop", py_loop, METH_VARARGS, "loop(kind, out, words, table, other, multiplier, shift, bits)"},
     {"turned_sums", py_turned_sums, METH_VARARGS, "turned_sums(out, table, place, turn)"},
     {"levels", py_levels, METH_NOARGS, "levels() -> names, best first"},

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnxpuma.mpc.ring.native import native
 from onnxpuma.mpc.ring.words import WIDEST, Words, word_type
 
 LONGEST = 2 * WIDEST  # bits of the largest ring of long words
@@ -71,6 +72,26 @@ class Long:
         return Long(self.low - other.low, self.high - other.high - (self.low < other.low))
 
     def __mul__(self, other: Long) -> Long:
+        return self._multiplied(other, False) or self._product(other)
+
+    def dot(self, other: Long) -> Long:
+        """The sum along the last axis of the products, which broadcast."""
+        return self._multiplied(other, True) or self._product(other).total()
+
+    def _multiplied(self, other: Long, total: bool) -> Long | None:
+        """The products, or their sums, from the kernel; None where it has none."""
+        kernel = native()
+        shape = np.broadcast(self.low, other.low).shape
+        if kernel is None or not 1 <= len(shape) <= 2:
+            return None
+        rows = shape[0] if len(shape) == 2 else 1
+        out = np.empty((2, *(shape[:-1] if total else shape)), np.uint64)
+        halves = (self.low, self.high, other.low, other.high)
+        if not kernel.long_product(*halves, rows, shape[-1], out, total):
+            return None
+        return Long(out[0], out[1])
+
+    def _product(self, other: Long) -> Long:
         a, b = self.low, other.low
         a_low, a_high, b_low, b_high = a & _LOW_HALF, a >> _HALF, b & _LOW_HALF, b >> _HALF
         first, second = a_low * b_high, a_high * b_low
