@@ -29,7 +29,7 @@ from onnxpuma.mpc.protocols.seed_tree import (
     descend,
     expanded,
 )
-from onnxpuma.mpc.ring.arrays import filled, ones, stacked, zeros
+from onnxpuma.mpc.ring.arrays import filled, joined, ones, stacked, zeros
 from onnxpuma.mpc.ring.long import Long
 from onnxpuma.mpc.ring.trees import deal_tree, walk_tree
 from onnxpuma.mpc.ring.words import Words, reduced
@@ -100,7 +100,7 @@ def deal_prefixes(
     shape = (rows, 2 * of.depth)
     corrections: Maybe = zeros(shape, HALF)
     if n is not None and numbers is not None and factors is not None:
-        n, both = reduced(n, of.bits), stacked(roots)
+        n, both = reduced(n, of.bits), joined(roots).reshape(2, rows, 2)
         found = deal_tree(PATH_KEYS, of.bits, of.stops, n, both, numbers, factors)
         corrections, *sent = found or generate(both, n, numbers, factors, of)
         party.tell(pivot, corrections, HALF)

@@ -33,7 +33,7 @@ class Long:
     def of_words(cls, words: Words) -> Long:
         """Words of a ring of up to 64 bits, from 0 to 2^64 - 1."""
         low = words.astype(np.uint64, copy=False)
-        return cls(low, np.zeros_like(low))
+        return cls(low, np.zeros(low.shape, np.uint64))
 
     @classmethod
     def of_integers(cls, values: npt.NDArray[np.int64]) -> Long:

@@ -18,6 +18,8 @@ Words: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 
 _WIDTHS = (8, 16, 32, 64)
 _TYPES = tuple(np.dtype(f"u{min(w for w in _WIDTHS if bits <= w) // 8}") for bits in range(WIDEST + 1))
+_SCALARS = tuple(kind.type for kind in _TYPES)
+_MASKS = tuple(scalar((1 << bits) - 1) for bits, scalar in enumerate(_SCALARS))
 _INTEGERS, _LARGEST = np.dtype(np.int64), np.dtype(np.uint64)
 
 
@@ -28,19 +30,19 @@ def word_type(bits: int) -> np.dtype[Any]:
 
 def word(value: int, bits: int) -> Any:
     """One element of Z_2^bits, from 0 to 2^bits - 1, as a scalar of the word type."""
-    return word_type(bits).type(value)
+    return _SCALARS[bits](value)
 
 
 def word_mask(bits: int) -> Any:
     """2^bits - 1 as a scalar of the word type."""
-    return word((1 << bits) - 1, bits)
+    return _MASKS[bits]
 
 
 def reduced(words: Words, bits: int) -> Words:
     """The representatives in [0, 2^bits), in the narrowest type."""
-    kind = word_type(bits)
-    if words.dtype == kind and bits == 8 * kind.itemsize:
-        return words
+    kind = _TYPES[bits]
+    if words.dtype is kind:
+        return words if bits == 8 * kind.itemsize else words & _MASKS[bits]
     return (words & words.dtype.type((1 << bits) - 1)).astype(kind, copy=False)
 
 
