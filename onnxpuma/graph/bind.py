@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
-from onnxscript.optimizer import fold_constants
 
 from onnxpuma.errors import ConfigError
 
@@ -46,6 +45,8 @@ def take_branches(model: ir.Model, values: Mapping[str, np.ndarray | bool | int 
     Removes an input that nothing reads any more, and an output that is an empty constant: it exists only
     because both branches must return equally many.
     """
+    from onnxscript.optimizer import fold_constants  # half a second, which no server needs to spend
+
     before = _read(model)
     bind(model, values)
     choices = [node for node in model.graph.all_nodes() if node.op_type == "If"]

@@ -16,8 +16,8 @@ import onnx_ir as ir
 
 from onnxpuma.graph.rows import lift_rows, needed
 from onnxpuma.graph.rules.fused import Writer
-from onnxpuma.graph.rules.rule import is_constant, rank, static_dim
 from onnxpuma.graph.sampling import DOMAIN, default_inputs, sampled_outputs
+from onnxpuma.graph.values import is_constant, rank, static_dim
 
 NEXT_TOKEN = "next_token"  # derived output: the id of the largest logit at the last position
 NEXT_TOKENS = "next_tokens"  # derived output: the ids of the largest logits at all positions

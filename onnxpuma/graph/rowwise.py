@@ -11,8 +11,8 @@ from typing import TypeAlias
 
 import onnx_ir as ir
 
-from onnxpuma.graph.rules.rule import attribute, rank, scalar, static_dim
 from onnxpuma.graph.rules.shape_vector import Entry, dims, entries, known, number, times
+from onnxpuma.graph.values import attribute, rank, scalar, static_dim
 from onnxpuma.standard.operators import traits
 from onnxpuma.standard.traits import Rows
 

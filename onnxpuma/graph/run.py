@@ -16,7 +16,6 @@ import numpy as np
 import onnx
 import onnxruntime
 from google.protobuf.message import DecodeError
-from onnx.reference import ReferenceEvaluator
 
 from onnxpuma.errors import ModelError
 from onnxpuma.graph.model import Graph, Node, ValueType
@@ -194,5 +193,7 @@ def _runner(proto: onnx.ModelProto) -> Runner:
 
 
 def _reference(proto: onnx.ModelProto) -> Runner:
+    from onnx.reference import ReferenceEvaluator  # a fifth of a second, for rare operators
+
     evaluator = ReferenceEvaluator(proto)
     return lambda arrays: list(evaluator.run(None, arrays))

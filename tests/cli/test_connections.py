@@ -93,21 +93,6 @@ def test_the_package_forbids_telemetry_before_it_loads_a_library(tmp_path: Path)
     assert said.stdout.split() == ["1", "1", "None"]
 
 
-def test_a_server_loads_nothing_that_fetches() -> None:
-    fetching = (
-        "urllib.request",
-        "http.client",
-        "requests",
-        "httpx",
-        "huggingface_hub",
-        "transformers",
-        "torch",
-    )
-    code = f"import onnxpuma.roles.local.party, sys; print(*set(sys.modules) & set({fetching!r}))"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not said.stdout.split()
-
-
 def test_a_program_that_loads_onnxruntime_first_is_warned(tmp_path: Path) -> None:
     for code, warned in (("import onnxruntime, onnxpuma", True), ("import onnxpuma, onnxruntime", False)):
         done = subprocess.run(

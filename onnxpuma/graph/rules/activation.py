@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from onnxpuma.graph.rules.rule import Rule, is_constant, is_float, no, rank, scalar, yes
+from onnxpuma.graph.rules.rule import Rule, no, yes
+from onnxpuma.graph.values import is_constant, is_float, rank, scalar
 
 SAMPLES = np.linspace(-6.0, 6.0, 49)
 # GELU and its tanh form differ by 4.7e-4; constants rounded to half precision move either by less than 1e-4.

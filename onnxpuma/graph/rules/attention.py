@@ -16,22 +16,19 @@ import onnx_ir as ir
 
 from onnxpuma.graph.marks import is_marked
 from onnxpuma.graph.round_numbers import is_root_of
-from onnxpuma.graph.rules.rule import (
-    Rule,
+from onnxpuma.graph.rules.rule import Rule, constant, no, yes
+from onnxpuma.graph.rules.shape import sliced_entries
+from onnxpuma.graph.values import (
     attribute,
-    constant,
     is_constant,
     keeps_shape,
-    no,
     number,
     rank,
     scalar,
     small_array,
     static_dim,
     used_once,
-    yes,
 )
-from onnxpuma.graph.rules.shape import sliced_entries
 from onnxpuma.standard.mask_values import LOWEST_FLOAT, MASKED
 
 # A mask comes from positions and padding. One of these operators among its sources means that it is computed

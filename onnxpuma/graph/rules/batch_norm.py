@@ -16,7 +16,7 @@ import onnx_ir as ir
 from onnxpuma.graph.rules.dequantise import lazy
 from onnxpuma.graph.rules.folding import become, own, values_of
 from onnxpuma.graph.rules.fused import Writer, put
-from onnxpuma.graph.rules.rule import attribute, is_constant, rank, static_dim, used_once
+from onnxpuma.graph.values import attribute, is_constant, rank, static_dim, used_once
 
 TITLE = "batch normalisation folded into weights"
 Read = Callable[[], np.ndarray]

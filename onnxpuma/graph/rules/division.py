@@ -13,18 +13,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpuma.graph.marks import is_shown
-from onnxpuma.graph.rules.rule import (
-    Rule,
-    constant,
-    is_constant,
-    is_float,
-    keeps_shape,
-    no,
-    scalar,
-    small_array,
-    used_once,
-    yes,
-)
+from onnxpuma.graph.rules.rule import Rule, constant, no, yes
+from onnxpuma.graph.values import is_constant, is_float, keeps_shape, scalar, small_array, used_once
 from onnxpuma.standard.fixed_point import FRACTION, LEAST_SPARE, MOST_SPARE
 
 _ALL_SMALL = 2.0**-12

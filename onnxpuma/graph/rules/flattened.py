@@ -9,8 +9,9 @@ from typing import Any
 
 import onnx_ir as ir
 
-from onnxpuma.graph.rules.rule import Rule, attribute, is_constant, no, rank, static_dim, used_once, yes
+from onnxpuma.graph.rules.rule import Rule, no, yes
 from onnxpuma.graph.rules.shape_vector import dims, number, reshapes_to
+from onnxpuma.graph.values import attribute, is_constant, rank, static_dim, used_once
 
 
 class Flattened(Rule):

@@ -17,15 +17,7 @@ import onnx_ir as ir
 from onnxpuma.graph.by_rows import times
 from onnxpuma.graph.marks import is_marked
 from onnxpuma.graph.rules.dequantise import lazy
-from onnxpuma.graph.rules.rule import (
-    attribute,
-    is_constant,
-    number,
-    rank,
-    small_array,
-    static_dim,
-    used_once,
-)
+from onnxpuma.graph.values import attribute, is_constant, number, rank, small_array, static_dim, used_once
 from onnxpuma.standard.operators import traits
 
 FACTOR = "factor folded into weights"

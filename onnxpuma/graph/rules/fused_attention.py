@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from onnxpuma.graph.rules.fused import Conversion, NotConvertedError, Old, Writer
 from onnxpuma.graph.rules.fused_heads import Heads, both, by_head, causal_mask, key_mask, within
-from onnxpuma.graph.rules.rule import rank, static_dim
+from onnxpuma.graph.values import rank, static_dim
 
 
 def projected(

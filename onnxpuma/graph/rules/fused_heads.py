@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpuma.graph.rules.fused import NotConvertedError, Writer
-from onnxpuma.graph.rules.rule import rank, static_dim
+from onnxpuma.graph.values import rank, static_dim
 
 _BOOL, _INT64 = int(ir.DataType.BOOL), int(ir.DataType.INT64)
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpuma.graph.rules.fused import Conversion, NotConvertedError, Old, Writer
-from onnxpuma.graph.rules.rule import rank
+from onnxpuma.graph.values import rank
 
 _ONE_INPUT = ("Relu", "Sigmoid", "Tanh", "Softplus", "Softsign")
 # Activation -> (attribute, default) in the order of the parameters.

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from onnxpuma.graph.rules.fused import Conversion, NotConvertedError, Old, Writer
 from onnxpuma.graph.rules.fused_heads import Heads, both, by_head
-from onnxpuma.graph.rules.rule import rank, static_dim
+from onnxpuma.graph.values import rank, static_dim
 
 _INT64 = int(ir.DataType.INT64)
 _USUAL = {"smooth_softmax": (0, -1), "sliding_window_cache": (0,), "kv_cache_bit_width": (0,)}

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from onnxpuma.graph.by_rows import times
 from onnxpuma.graph.rules.folding import own
 from onnxpuma.graph.rules.fused import Writer, put
-from onnxpuma.graph.rules.rule import attribute
+from onnxpuma.graph.values import attribute
 
 TITLE = "factors of a Gemm folded into constants"
 

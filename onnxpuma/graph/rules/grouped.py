@@ -10,8 +10,9 @@ from typing import Any
 
 import onnx_ir as ir
 
-from onnxpuma.graph.rules.rule import Rule, no, rank, scalar, yes
+from onnxpuma.graph.rules.rule import Rule, no, yes
 from onnxpuma.graph.rules.shape_vector import dims, entries, known, number, reshapes_to, times
+from onnxpuma.graph.values import rank, scalar
 
 
 def _unrepeated(repeated: ir.Value) -> tuple[ir.Value, int] | None:

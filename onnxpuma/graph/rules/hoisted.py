@@ -12,7 +12,7 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from onnxpuma.graph.model import Graph, to_graph
-from onnxpuma.graph.rules.rule import is_constant
+from onnxpuma.graph.values import is_constant
 from onnxpuma.standard.operators import traits
 
 

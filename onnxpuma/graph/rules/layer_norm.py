@@ -11,19 +11,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from onnxpuma.graph.rules.rule import (
-    Rule,
-    are_ones,
-    attribute,
-    constant,
-    is_trailing_axis,
-    no,
-    rank,
-    scalar,
-    static_dim,
-    used_once,
-    yes,
-)
+from onnxpuma.graph.rules.rule import Rule, constant, no, yes
+from onnxpuma.graph.values import are_ones, attribute, is_trailing_axis, rank, scalar, static_dim, used_once
 
 
 class Core(Rule):

@@ -13,7 +13,8 @@ import onnx_ir as ir
 
 from onnxpuma.graph.rules.log_sum import number_like
 from onnxpuma.graph.rules.norm_by_hand import LEAST, Root, floored, root_of
-from onnxpuma.graph.rules.rule import Rule, is_float, no, rank, scalar, static_dim, yes
+from onnxpuma.graph.rules.rule import Rule, no, yes
+from onnxpuma.graph.values import is_float, rank, scalar, static_dim
 
 _UNSEEN = 1e-11  # a variance whose root is less than a unit
 

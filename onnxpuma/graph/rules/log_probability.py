@@ -11,7 +11,8 @@ from typing import Any
 import onnx_ir as ir
 
 from onnxpuma.graph.rules.log_sum import number_like
-from onnxpuma.graph.rules.rule import Rule, attribute, is_float, no, rank, scalar, yes
+from onnxpuma.graph.rules.rule import Rule, no, yes
+from onnxpuma.graph.values import attribute, is_float, rank, scalar
 
 _SMALL = 2.0**-8  # a larger floor keeps enough digits anyway
 

@@ -11,17 +11,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from onnxpuma.graph.rules.rule import (
-    Rule,
-    attribute,
-    constant,
-    no,
-    rank,
-    scalar,
-    small_array,
-    static_dim,
-    yes,
-)
+from onnxpuma.graph.rules.rule import Rule, constant, no, yes
+from onnxpuma.graph.values import attribute, rank, scalar, small_array, static_dim
 
 _NEGLIGIBLE = 1e-6  # beside a sum of exponentials of which one is 1
 _REDUCTIONS = ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceSumSquare")

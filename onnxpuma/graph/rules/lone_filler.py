@@ -16,8 +16,8 @@ import onnx_ir as ir
 from onnxpuma.graph.model import to_graph
 from onnxpuma.graph.round_numbers import is_round
 from onnxpuma.graph.rules.fused import Writer
-from onnxpuma.graph.rules.rule import number, small_array
 from onnxpuma.graph.rules.weight_only import Classify
+from onnxpuma.graph.values import number, small_array
 from onnxpuma.standard.mask_values import MASKED
 from onnxpuma.standard.operators import traits
 

@@ -17,8 +17,8 @@ from onnxpuma.graph.marks import mark
 from onnxpuma.graph.model import to_graph
 from onnxpuma.graph.rules.dequantise import lazy
 from onnxpuma.graph.rules.fused import Writer
-from onnxpuma.graph.rules.rule import attribute, small_array
 from onnxpuma.graph.rules.weight_only import Classify, marked
+from onnxpuma.graph.values import attribute, small_array
 from onnxpuma.standard.mask_values import LOWEST_FLOAT, MASKED
 from onnxpuma.standard.operators import traits
 

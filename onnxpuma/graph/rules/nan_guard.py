@@ -10,7 +10,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from onnxpuma.graph.rules.rule import Rule, no, scalar, used_once, yes
+from onnxpuma.graph.rules.rule import Rule, no, yes
+from onnxpuma.graph.values import scalar, used_once
 
 
 class NanGuard(Rule):

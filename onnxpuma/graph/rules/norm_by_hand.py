@@ -15,7 +15,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpuma.graph.rules.log_sum import axes_along, number_like
-from onnxpuma.graph.rules.rule import Rule, attribute, is_float, made_by, no, rank, scalar, static_dim, yes
+from onnxpuma.graph.rules.rule import Rule, no, yes
+from onnxpuma.graph.values import attribute, is_float, made_by, rank, scalar, static_dim
 
 _FLOOR = 2e-6  # of a root: a larger floor fits into a sum, and counts there
 LEAST = 1e-9  # of a variance, likewise

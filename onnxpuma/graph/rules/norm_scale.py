@@ -19,7 +19,7 @@ from onnxpuma.graph.by_rows import times
 from onnxpuma.graph.rules.dequantise import lazy
 from onnxpuma.graph.rules.folding import Linear, become, own, readers_of, values_of
 from onnxpuma.graph.rules.fused import Writer
-from onnxpuma.graph.rules.rule import are_ones, attribute, is_constant, rank, static_dim, used_once
+from onnxpuma.graph.values import are_ones, attribute, is_constant, rank, static_dim, used_once
 from onnxpuma.graph.visibility import ONES
 from onnxpuma.standard.operators import traits
 

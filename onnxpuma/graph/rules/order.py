@@ -6,7 +6,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from onnxpuma.graph.rules.rule import Rule, is_constant, no, yes
+from onnxpuma.graph.rules.rule import Rule, no, yes
+from onnxpuma.graph.values import is_constant
 
 
 class _ConstantSecond(Rule):

@@ -7,7 +7,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from onnxpuma.graph.rules.rule import Rule, is_float, keeps_shape, no, scalar, yes
+from onnxpuma.graph.rules.rule import Rule, no, yes
+from onnxpuma.graph.values import is_float, keeps_shape, scalar
 
 
 class ConstantPower(Rule):

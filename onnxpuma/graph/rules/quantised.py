@@ -17,7 +17,7 @@ from onnxpuma.graph.rules import dequantise, saturation
 from onnxpuma.graph.rules.fused import Conversion, NotConvertedError, Old, Writer
 from onnxpuma.graph.rules.fused_attention import projected
 from onnxpuma.graph.rules.fused_norm import embedding
-from onnxpuma.graph.rules.rule import is_constant, used_once
+from onnxpuma.graph.values import is_constant, used_once
 from onnxpuma.standard.operators import traits
 
 # Besides layout, they move elements or keep order: the same on quantised values and on those they represent.

@@ -12,18 +12,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from onnxpuma.graph.rules.rule import (
-    Rule,
-    attribute,
-    constant,
-    no,
-    number,
-    rank,
-    scalar,
-    small_array,
-    static_dim,
-    yes,
-)
+from onnxpuma.graph.rules.rule import Rule, constant, no, yes
+from onnxpuma.graph.values import attribute, number, rank, scalar, small_array, static_dim
 
 # Operators allowed between a table and the concatenation that doubled it; none mixes entries of the last
 # axis.

@@ -12,19 +12,9 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpuma.graph.rules.rotary import heads_axis, rotated
-from onnxpuma.graph.rules.rule import (
-    Rule,
-    attribute,
-    constant,
-    no,
-    number,
-    rank,
-    scalar,
-    small_array,
-    static_dim,
-    yes,
-)
+from onnxpuma.graph.rules.rule import Rule, constant, no, yes
 from onnxpuma.graph.rules.shape_vector import dims, reshapes_to, times
+from onnxpuma.graph.values import attribute, number, rank, scalar, small_array, static_dim
 
 # Operators allowed between a table and the place where its angles were doubled; none mixes entries of the
 # last axis.

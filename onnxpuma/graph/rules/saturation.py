@@ -17,7 +17,8 @@ import onnx_ir as ir
 from onnxpuma.graph.round_numbers import is_round
 from onnxpuma.graph.rules import dequantise
 from onnxpuma.graph.rules.fused import NotConvertedError, Writer
-from onnxpuma.graph.rules.rule import Rule, is_constant, no, number, scalar, used_once, yes
+from onnxpuma.graph.rules.rule import Rule, no, yes
+from onnxpuma.graph.values import is_constant, number, scalar, used_once
 from onnxpuma.standard.operators import traits
 
 Extent = tuple[float, float]

@@ -13,18 +13,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpuma.graph.marks import is_marked
-from onnxpuma.graph.rules.rule import (
-    Rule,
-    attribute,
-    constant,
-    is_constant,
-    is_float,
-    keeps_shape,
-    no,
-    number,
-    used_once,
-    yes,
-)
+from onnxpuma.graph.rules.rule import Rule, constant, no, yes
+from onnxpuma.graph.values import attribute, is_constant, is_float, keeps_shape, number, used_once
 
 
 def _is_scale(x: ir.Value, c: ir.Value, product: ir.Value) -> Any:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from onnxpuma.graph.rules.rule import Rule, attribute, constant, no, scalar, small_array, yes
+from onnxpuma.graph.rules.rule import Rule, constant, no, yes
+from onnxpuma.graph.values import attribute, scalar, small_array
 
 
 def shape_entries(shape: ir.Value) -> list[int | None] | None:

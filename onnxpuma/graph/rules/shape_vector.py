@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import onnx_ir as ir
 
-from onnxpuma.graph.rules.rule import attribute, rank, scalar, small_array
+from onnxpuma.graph.values import attribute, rank, scalar, small_array
 
 Entry: TypeAlias = "tuple[int, tuple[str, ...]] | None"
 """(factor, sorted names of the factors); None where nothing is known."""

@@ -13,7 +13,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpuma.graph.rules.log_sum import number_like
-from onnxpuma.graph.rules.rule import Rule, constant, is_float, made_by, no, rank, scalar, used_once, yes
+from onnxpuma.graph.rules.rule import Rule, constant, no, yes
+from onnxpuma.graph.values import is_float, made_by, rank, scalar, used_once
 from onnxpuma.standard.fixed_point import FIVE_BITS, FRACTION, LOSS, SEEN_ROOT, UNIT
 
 _ENOUGH = 2.0**-12  # a number of at least this keeps its digits

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpuma.graph.model import Graph, to_graph
-from onnxpuma.graph.rules.rule import FLOATS, attribute, is_constant, used_once
+from onnxpuma.graph.values import FLOATS, attribute, is_constant, used_once
 
 _WITH_A_CONSTANT = ("Add", "Sub", "Mul", "Div", "Mod", "BitwiseAnd", "BitwiseOr", "BitShift")
 
