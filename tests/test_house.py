@@ -7,6 +7,8 @@ import io
 import re
 import sys
 import tokenize
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -97,10 +99,31 @@ def named(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def imported(tree: ast.AST) -> set[str]:
+@cache
+def text_of(path: Path) -> str:
+    return path.read_text()
+
+
+@cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    """All nodes of a file's syntax tree, the module first. Each file is parsed once for all rules."""
+    return list(ast.walk(ast.parse(text_of(path))))
+
+
+def hold(complaints: Iterable[str]) -> None:
+    """Fail with all that a rule has to say, of all files."""
+    assert not (found := list(complaints)), "\n".join(found)
+
+
+def is_named(node: ast.AST, *names: str) -> bool:
+    return isinstance(node, ast.Name) and node.id in names
+
+
+@cache
+def imported(path: Path) -> set[str]:
     """The modules of this package that a file imports, anywhere in it; `onnxpuma` for the package itself."""
     found = set()
-    for node in ast.walk(tree):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -110,15 +133,19 @@ def imported(tree: ast.AST) -> set[str]:
     return {name for name in found if name.split(".")[0] == "onnxpuma"}
 
 
-@pytest.mark.parametrize("module", sorted(m for m in MODULES if m != "onnxpuma.__init__"))
-def test_imports_run_downward(module: str) -> None:
-    room = module.split(".")[1]
-    assert room in LEVEL, f"{room} has no floor: put it into the list"
-    for other in imported(ast.parse(MODULES[module].read_text())):
-        if other == "onnxpuma":
-            continue
-        below = other.split(".")[1]
-        assert below == room or LEVEL[below] < LEVEL[room], f"{module} looks up to {other}"
+def test_imports_run_downward() -> None:
+    def complaints() -> Iterator[str]:
+        for module in sorted(m for m in MODULES if m != "onnxpuma.__init__"):
+            room = module.split(".")[1]
+            if room not in LEVEL:
+                yield f"{room} has no floor: put it into the list"
+                continue
+            for other in imported(MODULES[module]) - {"onnxpuma"}:
+                below = other.split(".")[1]
+                if below != room and LEVEL[below] >= LEVEL[room]:
+                    yield f"{module} looks up to {other}"
+
+    hold(complaints())
 
 
 @pytest.mark.parametrize("room", CHAMBERS)
@@ -128,7 +155,7 @@ def test_chambers_import_downward(room: str) -> None:
     for module in (name for name in MODULES if name.startswith(inside) and name != f"{inside}__init__"):
         chamber = module.removeprefix(inside).split(".")[0]
         assert chamber in level, f"{room}/{chamber} has no place: put it into the list"
-        for other in imported(ast.parse(MODULES[module].read_text())):
+        for other in imported(MODULES[module]):
             if other.startswith(inside):
                 below = other.removeprefix(inside).split(".")[0]
                 assert below == chamber or level[below] < level[chamber], f"{module} looks up to {other}"
@@ -136,7 +163,7 @@ def test_chambers_import_downward(room: str) -> None:
 
 def test_the_package_itself_offers_names_and_nothing_reads_them_from_within() -> None:
     for module, path in MODULES.items():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes_of(path):
             if isinstance(node, ast.ImportFrom) and node.module == "onnxpuma":
                 names = {a.name for a in node.names} - set(LEVEL)
                 assert names <= {"__version__"}, f"{module} reads {names} from the top of the package"
@@ -156,34 +183,28 @@ def test_rooms_at_the_top_are_linked_into_the_package(room: str) -> None:
     assert link.resolve() == ROOT / room
 
 
-@pytest.mark.parametrize(
-    "module",
-    [m for m in sorted(MODULES) if m.startswith("onnxpuma.mpc") and not m.startswith(CREATING)],
-)
-def test_words_are_created_in_ring_and_forms_alone(module: str) -> None:
-    for node in ast.walk(ast.parse(MODULES[module].read_text())):
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("np", "numpy"):
-            assert node.attr not in CREATORS, f"{module}:{node.lineno} calls np.{node.attr}: see ring/arrays"
+def test_words_are_created_in_ring_and_forms_alone() -> None:
+    hold(
+        f"{module}:{node.lineno} calls np.{node.attr}: see ring/arrays"
+        for module in sorted(MODULES)
+        if module.startswith("onnxpuma.mpc") and not module.startswith(CREATING)
+        for node in nodes_of(MODULES[module])
+        if isinstance(node, ast.Attribute) and is_named(node.value, "np", "numpy") and node.attr in CREATORS
+    )
 
 
 # The audit enumerates views in numpy, whatever library computes the words.
 NAMING = ("onnxpuma.mpc.", "onnxpuma.plan.", "onnxpuma.roles.", "onnxpuma.check.", "onnxpuma.interpreter")
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        m
-        for m in sorted(MODULES)
-        if m.startswith(NAMING) and not m.startswith((*CREATING, "onnxpuma.mpc.audit"))
-    ],
-)
-def test_the_type_of_a_word_is_named_in_ring_and_forms_alone(module: str) -> None:
-    for node in ast.walk(ast.parse(MODULES[module].read_text())):
-        if isinstance(node, ast.Attribute):
-            assert not node.attr.startswith("uint"), (
-                f"{module}:{node.lineno} names np.{node.attr}: see ring/words"
-            )
+def test_the_type_of_a_word_is_named_in_ring_and_forms_alone() -> None:
+    hold(
+        f"{module}:{node.lineno} names np.{node.attr}: see ring/words"
+        for module in sorted(MODULES)
+        if module.startswith(NAMING) and not module.startswith((*CREATING, "onnxpuma.mpc.audit"))
+        for node in nodes_of(MODULES[module])
+        if isinstance(node, ast.Attribute) and node.attr.startswith("uint")
+    )
 
 
 READERS = (  # standard/signature.py reads schemas alone
@@ -192,52 +213,64 @@ READERS = (  # standard/signature.py reads schemas alone
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("module", [m for m in sorted(MODULES) if not m.startswith(READERS)])
-def test_protobufs_of_onnx_are_read_in_graph_alone(module: str) -> None:
-    for node in ast.walk(ast.parse(MODULES[module].read_text())):
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-            for name in names:
-                assert name.split(".")[0] != "onnx", f"{module}:{node.lineno} imports {name}"
+def test_protobufs_of_onnx_are_read_in_graph_alone() -> None:
+    hold(
+        f"{module}:{node.lineno} imports {name}"
+        for module in sorted(MODULES)
+        if not module.startswith(READERS)
+        for node in nodes_of(MODULES[module])
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in ([a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""])
+        if name.split(".")[0] == "onnx"
+    )
 
 
-@pytest.mark.parametrize("path", PYTHON, ids=named)
-def test_first_line_says_what_the_file_holds(path: Path) -> None:
-    text = path.read_text()
-    if text or path.name != "__init__.py":
-        assert ast.get_docstring(ast.parse(text)), f"{named(path)} does not say what it holds"
-        first = next(line for line in text.splitlines() if not line.startswith("#!"))
-        assert first.startswith('"""')
+def test_first_line_says_what_the_file_holds() -> None:
+    def complaints() -> Iterator[str]:
+        for path in PYTHON:
+            text = text_of(path)
+            if not text and path.name == "__init__.py":
+                continue
+            module = nodes_of(path)[0]
+            assert isinstance(module, ast.Module)
+            first = next((line for line in text.splitlines() if not line.startswith("#!")), "")
+            if not ast.get_docstring(module) or not first.startswith('"""'):
+                yield f"{named(path)} does not say what it holds"
+
+    hold(complaints())
 
 
-@pytest.mark.parametrize("path", [p for p in PYTHON if "tests" not in p.parts], ids=named)
-def test_a_file_holds_one_idea(path: Path) -> None:
-    assert path.stem not in ("utils", "helpers", "common", "manager", "misc")
-    length = len(path.read_text().splitlines())
-    assert length <= LONGEST, f"{named(path)} has {length} lines: two ideas?"
+def test_a_file_holds_one_idea() -> None:
+    def complaints() -> Iterator[str]:
+        for path in (p for p in PYTHON if "tests" not in p.parts):
+            if path.stem in ("utils", "helpers", "common", "manager", "misc"):
+                yield f"{named(path)} names no idea"
+            length = len(text_of(path).splitlines())
+            if length > LONGEST:
+                yield f"{named(path)} has {length} lines: two ideas?"
+
+    hold(complaints())
 
 
-@pytest.mark.parametrize("path", [p for p in PYTHON if p != Path(__file__).resolve()], ids=named)
-def test_nothing_is_left_undone(path: Path) -> None:
-    found = re.search(r"\b(TODO|FIXME|XXX|HACK)\b", path.read_text())
-    assert not found, f"{named(path)}: {found and found[0]}"
+def test_nothing_is_left_undone() -> None:
+    hold(
+        f"{named(path)}: {found[0]}"
+        for path in PYTHON
+        if path != Path(__file__).resolve()
+        and (found := re.search(r"\b(TODO|FIXME|XXX|HACK)\b", text_of(path)))
+    )
 
 
-@pytest.mark.parametrize(
-    "path",
-    [p for p in sorted(MODULES.values()) if "commands" not in p.parts and p.name != "cli.py"],
-    ids=named,
-)
-def test_library_code_neither_prints_nor_exits(path: Path) -> None:
-    tree = ast.parse(path.read_text())
-    if 'if __name__ == "__main__"' in path.read_text():
-        return  # a program
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            called = ast.unparse(node.func)
-            assert called not in ("print", "exit", "quit", "sys.exit", "os._exit"), (
-                f"{named(path)}:{node.lineno}"
-            )
+def test_library_code_neither_prints_nor_exits() -> None:
+    hold(
+        f"{named(path)}:{node.lineno} calls {called}"
+        for path in sorted(MODULES.values())
+        if "commands" not in path.parts and path.name != "cli.py"
+        if 'if __name__ == "__main__"' not in text_of(path)  # a program
+        for node in nodes_of(path)
+        if isinstance(node, ast.Call) and isinstance(node.func, (ast.Name, ast.Attribute))
+        if (called := ast.unparse(node.func)) in ("print", "exit", "quit", "sys.exit", "os._exit")
+    )
 
 
 INEXACT = {
@@ -259,38 +292,47 @@ INEXACT = {
 TOLD = ROOT / "onnxpuma" / "mpc"
 
 
-@pytest.mark.parametrize("path", sorted(p for p in TOLD.rglob("*.py") if "audit" not in p.parts), ids=named)
-def test_no_message_depends_on_a_machines_mathematical_library(path: Path) -> None:
+def test_no_message_depends_on_a_machines_mathematical_library() -> None:
     """Machines differ in the last place of these functions, and three servers must send the same bits."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("math", "np"):
-            assert node.attr not in INEXACT, f"{named(path)}:{node.lineno}: {ast.unparse(node)}"
+    hold(
+        f"{named(path)}:{node.lineno}: {ast.unparse(node)}"
+        for path in sorted(p for p in TOLD.rglob("*.py") if "audit" not in p.parts)
+        for node in nodes_of(path)
+        if isinstance(node, ast.Attribute) and is_named(node.value, "math", "np") and node.attr in INEXACT
+    )
 
 
 WORDS = {"first", "second", "words", "components", "halves", "half", "total"}  # a party's part of a secret
 CONSTRUCTORS = {"Replicated", "Sum3", "Split", "Pair", "Bit", "Weights"}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "ops").glob("*.py")), ids=named)
-def test_operators_leave_words_to_the_forms(path: Path) -> None:
+def test_operators_leave_words_to_the_forms() -> None:
     """Another array library could hold the words: operators neither make them nor look at them."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        place = f"{named(path)}:{getattr(node, 'lineno', 0)}"
-        if isinstance(node, ast.Attribute):
-            assert node.attr.lstrip("_") not in WORDS, f"{place} reaches into a form: .{node.attr}"
-            assert not node.attr.startswith("uint"), f"{place} makes words: {ast.unparse(node)}"
-        elif isinstance(node, ast.Call):
-            called = ast.unparse(node.func)
-            assert called not in CONSTRUCTORS, f"{place} builds a form: {called}"
-        elif isinstance(node, ast.ImportFrom):
-            assert node.module != "onnxpuma.mpc.ring.words", f"{place} imports {node.module}"
+
+    def complaints() -> Iterator[str]:
+        for path in sorted((ROOT / "ops").glob("*.py")):
+            for node in nodes_of(path):
+                place = f"{named(path)}:{getattr(node, 'lineno', 0)}"
+                if isinstance(node, ast.Attribute):
+                    if node.attr.lstrip("_") in WORDS:
+                        yield f"{place} reaches into a form: .{node.attr}"
+                    if node.attr.startswith("uint"):
+                        yield f"{place} makes words: {ast.unparse(node)}"
+                elif isinstance(node, ast.Call) and is_named(node.func, *CONSTRUCTORS):
+                    yield f"{place} builds a form: {ast.unparse(node.func)}"
+                elif isinstance(node, ast.ImportFrom) and node.module == "onnxpuma.mpc.ring.words":
+                    yield f"{place} imports {node.module}"
+
+    hold(complaints())
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=named)
-def test_links_in_the_documents_lead_somewhere(path: Path) -> None:
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text()):
-        if not target.startswith(("http:", "https:", "mailto:")):
-            assert (path.parent / target).exists(), f"{named(path)} links to {target}"
+def test_links_in_the_documents_lead_somewhere() -> None:
+    hold(
+        f"{named(path)} links to {target}"
+        for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text_of(path))
+        if not target.startswith(("http:", "https:", "mailto:")) and not (path.parent / target).exists()
+    )
 
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md"), *ROOT.glob("models/*.md")]
@@ -304,19 +346,29 @@ LONE = re.compile(r"`(\w+\.py)`")
 YOURS = {"onnx.py", "random.py"}  # in the user's own folder, as docs/security.md supposes
 
 
-@pytest.mark.parametrize("path", [*DOCUMENTS, *PYTHON], ids=named)
-def test_files_that_a_text_names_exist(path: Path) -> None:
-    text = path.read_text()
-    for target in PATHS.findall(text):
-        assert "NAME" in target or any((b / target).exists() for b in SHORT), f"{named(path)} names {target}"
-    if path.suffix == ".md":
-        for name in set(LONE.findall(text)) - YOURS:
-            assert any(p.name == name for p in PYTHON), f"{named(path)} names {name}"
+@cache
+def exists(target: str) -> bool:
+    return any((base / target).exists() for base in SHORT)
+
+
+def test_files_that_a_text_names_exist() -> None:
+    files = {path.name for path in PYTHON}
+
+    def complaints() -> Iterator[str]:
+        for path in (*DOCUMENTS, *PYTHON):
+            text = text_of(path)
+            for target in PATHS.findall(text):
+                if "NAME" not in target and not exists(target):
+                    yield f"{named(path)} names {target}"
+            for name in set(LONE.findall(text)) - YOURS - files if path.suffix == ".md" else ():
+                yield f"{named(path)} names {name}"
+
+    hold(complaints())
 
 
 def prose(path: Path) -> str:
     """The text of a document without code; the docstrings and comments of a module."""
-    text = path.read_text()
+    text = text_of(path)
     if path.suffix == ".md":
         return re.sub(r"```.*?```|`[^`\n]*`|^ {4}.*?$", "", text, flags=re.DOTALL | re.MULTILINE)
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
@@ -324,9 +376,14 @@ def prose(path: Path) -> str:
     return re.sub(r"`[^`]*`", "", "\n".join(said))
 
 
-@pytest.mark.parametrize("path", [p for p in (*DOCUMENTS, *PYTHON) if "tests" not in p.parts], ids=named)
-def test_sources_that_a_text_cites_are_in_the_bibliography(path: Path) -> None:
-    listed = re.findall(r"^\| \[([\w-]+)\] \|", (ROOT / "docs" / "bibliography.md").read_text(), re.MULTILINE)
-    cited = re.findall(r"(?<![!\w\]])\[([A-Z][\w-]*(?: [\d.]+)?(?:; [^\]]*)?)\](?!\()", prose(path))
-    keys = {each.split()[0] for source in cited for each in source.split("; ")}
-    assert keys <= set(listed), f"{named(path)} cites {keys - set(listed)}"
+def test_sources_that_a_text_cites_are_in_the_bibliography() -> None:
+    listed = re.findall(r"^\| \[([\w-]+)\] \|", text_of(ROOT / "docs" / "bibliography.md"), re.MULTILINE)
+
+    def complaints() -> Iterator[str]:
+        for path in (p for p in (*DOCUMENTS, *PYTHON) if "tests" not in p.parts):
+            cited = re.findall(r"(?<![!\w\]])\[([A-Z][\w-]*(?: [\d.]+)?(?:; [^\]]*)?)\](?!\()", prose(path))
+            keys = {each.split()[0] for source in cited for each in source.split("; ")}
+            if not keys <= set(listed):
+                yield f"{named(path)} cites {keys - set(listed)}"
+
+    hold(complaints())
