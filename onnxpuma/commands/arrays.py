@@ -1,4 +1,4 @@
-"""Reading and writing .npz files: a client's inputs and outputs."""
+"""A client's inputs and outputs: how a command names them, and .npz files of them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,32 @@ import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import numpy as np
+import typer
 
 from onnxpuma.errors import ConfigError, InputError
 from onnxpuma.plan.draft import PRIVATE, Draft
 
 if TYPE_CHECKING:
     from onnxpuma.plan.blueprint import Blueprint
+
+GraphName = Annotated[
+    str | None,
+    typer.Option(
+        "--graph", metavar="NAME", help="Which graph to run, if there are several.", show_default=False
+    ),
+]
+Outputs = Annotated[
+    list[str],
+    typer.Option(
+        "--output",
+        metavar="NAME",
+        help="An output to open, such as next_token; by default, all that the model was exported with.",
+        show_default=False,
+    ),
+]
 
 _HINT = "write it with numpy: np.savez('x.npz', input_ids=ids, attention_mask=mask)"
 

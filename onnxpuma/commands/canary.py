@@ -57,21 +57,8 @@ def make(
         ),
     ] = [],  # noqa: B006  (typer makes a new one)
     dim: options.Dimensions = [],  # noqa: B006
-    graph: Annotated[
-        str | None,
-        typer.Option(
-            "--graph", metavar="NAME", help="Which graph, if there are several.", show_default=False
-        ),
-    ] = None,
-    output: Annotated[
-        list[str],
-        typer.Option(
-            "--output",
-            metavar="NAME",
-            help="An output that clients ask for; by default, all that the model was exported with.",
-            show_default=False,
-        ),
-    ] = [],  # noqa: B006
+    graph: arrays.GraphName = None,
+    output: arrays.Outputs = [],  # noqa: B006
     bandwidth: options.Bandwidth = options.USUAL_BANDWIDTH,
     latency: options.Latency = options.USUAL_LATENCY,
 ) -> None:

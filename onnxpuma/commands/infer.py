@@ -38,21 +38,8 @@ def infer(
         ),
     ] = None,
     cluster: options.Cluster = Path("cluster.toml"),
-    graph: Annotated[
-        str | None,
-        typer.Option(
-            "--graph", metavar="NAME", help="Which graph to run, if there are several.", show_default=False
-        ),
-    ] = None,
-    output: Annotated[
-        list[str],
-        typer.Option(
-            "--output",
-            metavar="NAME",
-            help="An output to open, such as next_token; by default, all that the model was exported with.",
-            show_default=False,
-        ),
-    ] = [],  # noqa: B006  (typer makes a new one)
+    graph: arrays.GraphName = None,
+    output: arrays.Outputs = [],  # noqa: B006  (typer makes a new one)
     model: options.ModelName = "",
     public_input: options.ShownInput = [],  # noqa: B006
     receipt: Annotated[

@@ -17,6 +17,7 @@ from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.streaming import reads
 from onnxpuma.plan.weights.residence import Residence, residence, streamable
 from onnxpuma.roles.local.memory import MemoryModel
+from onnxpuma.standard import units
 from tests.roles.layered import layered_model
 
 NARROW = Format(40, 16)
@@ -76,7 +77,7 @@ def test_words_of_whole_types_gain_nothing_when_packed() -> None:
 
 @pytest.mark.parametrize("memory", [1, 15_999, 15_999 + ROOM])
 def test_too_little_for_a_block_says_how_much_is_needed(memory: int) -> None:
-    said = f"{(16_000 + ROOM) / 1e6:.6g} MB are needed, 0.016 MB for those that stay"
+    said = f"{units.size(16_000 + ROOM)} are needed, 16 kB for those that stay"
     with pytest.raises(ConfigError, match=re.escape(said)) as caught:
         residence(TENSORS, STREAMS, memory)
     assert "at least --memory 1MB" in caught.value.hint

@@ -18,6 +18,7 @@ from onnxpuma.graph.model import Graph, Node
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms.reading import WINDOW, Rows
 from onnxpuma.mpc.protocols.dpf import ONE_HOT
+from onnxpuma.standard import units
 
 _LONGEST_WINDOW = 8 * WINDOW
 _WINDOW_SHARE = 8  # of the memory beside the weights that must stay: one part is for blocks
@@ -187,7 +188,7 @@ def _spread(sizes: Mapping[str, int], room: int) -> set[str]:
 def _too_little(memory: int, fixed: int, least: int) -> ConfigError:
     needed = fixed + least
     return ConfigError(
-        f"{memory / 1e6:.6g} MB of memory are too little for the weights: {needed / 1e6:.6g} MB are needed,"
-        f" {fixed / 1e6:.6g} MB for those that stay and {least / 1e6:.6g} MB for a block of the others",
+        f"{units.size(memory)} of memory are too little for the weights: {units.size(needed)} are needed,"
+        f" {units.size(fixed)} for those that stay and {units.size(least)} for a block of the others",
         f"allow at least --memory {math.ceil(needed / 1e6)}MB",
     )

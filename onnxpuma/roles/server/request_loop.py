@@ -26,7 +26,7 @@ from onnxpuma.roles.server.orders import Orders
 from onnxpuma.roles.server.receipt import Signer
 from onnxpuma.roles.server.reception import Reception, Served
 from onnxpuma.roles.server.retained import Retained
-from onnxpuma.roles.server.runs import Runs
+from onnxpuma.roles.server.runs import Records, Runs
 from onnxpuma.roles.server.standing import Board, Standing
 from onnxpuma.roles.server.store import Store
 from onnxpuma.transport import sockets, wire_pb2
@@ -76,17 +76,8 @@ class RequestLoop:
         self.meeting = Meeting(config, link, identity, self.agreement)
         self.departure = Departure(orders, self.agreement, config.timeouts.drain)
         keys = [place.public_key for place in config.parties]
-        self.runs = Runs(
-            link,
-            port,
-            self.reception,
-            self.agreement,
-            keys,
-            signer,
-            ledger,
-            self.retained,
-            lambda: self.departure.overdue,
-        )
+        records = Records(keys, signer, ledger, self.retained)
+        self.runs = Runs(link, port, self.reception, self.agreement, records, lambda: self.departure.overdue)
         self._looked = 0.0
 
     def serve(self, ready: Callable[[], None] | None) -> None:

@@ -47,9 +47,18 @@ class Run:
     entered: bool = False
 
 
+@dataclass(frozen=True)
+class Records:
+    """What a server signs, counts and keeps of its runs."""
+
+    identities: Sequence[str]  # the public keys of the three servers
+    signer: Signer | None  # None for no receipts
+    ledger: AnswerLedger | None
+    retained: Retained
+
+
 class Runs:
-    """Runs of requests that `agreement` begins. identities: the public keys of the three servers. signer:
-    None for no receipts. overdue: whether what runs must end."""
+    """Runs of requests that `agreement` begins. overdue: whether what runs must end."""
 
     def __init__(
         self,
@@ -57,15 +66,11 @@ class Runs:
         port: ClientPort,
         reception: Reception,
         agreement: Agreement,
-        identities: Sequence[str],
-        signer: Signer | None,
-        ledger: AnswerLedger | None,
-        retained: Retained,
+        records: Records,
         overdue: Callable[[], bool],
     ) -> None:
         self.link, self.port, self.reception, self.agreement = link, port, reception, agreement
-        self.signer, self.ledger, self.retained = signer, ledger, retained
-        self._identities, self._overdue = identities, overdue
+        self.records, self._overdue = records, overdue
         self._fibers = Fibers()
         self._under_way: list[Run] = []
 
@@ -108,7 +113,7 @@ class Runs:
         run.fiber, batch = fiber, run.batch
         try:
             self.link.enter(batch.session)  # from here on the loss of a peer ends it
-            sides = sides_of(batch, self.reception, self.ledger)
+            sides = sides_of(batch, self.reception, self.records.ledger)
             run.memory = sum(side.memory for side in sides)
             if any(self.reception.graph_of(job.request).interpreter.streams for job in batch.present):
                 run.memory = self.reception.memory  # two that read the disk at a time would slow each other
@@ -117,7 +122,7 @@ class Runs:
             self.link.enter(batch.session)
             run.entered, run.began = True, time.monotonic()
             link = FiberLink(self.link, fiber)
-            begun = opened(link, batch, sides, self._identities, self.signer)
+            begun = opened(link, batch, sides, self.records.identities, self.records.signer)
             begun.requests = settled(batch, sides, self.agreement)
             if begun.requests:
                 self._compute(run, fiber, begun)
@@ -158,7 +163,7 @@ class Runs:
         finally:
             if begun.witness is not None:
                 job, owner = batch.present[0], graph.plans.blueprint.owner_key
-                self.retained.keep(job.request, owner, begun.witness.evidence(job))
+                self.records.retained.keep(job.request, owner, begun.witness.evidence(job))
         self.reception.admission.ran(time.monotonic() - run.began, len(done), len(self))
         store = self.reception.store
         for job, one in zip(batch.present, done, strict=True):
