@@ -66,7 +66,7 @@ from onnxpuma.graph.rules import (
     small_floor,
     weight_only,
 )
-from onnxpuma.graph.rules.rule import Rule
+from onnxpuma.graph.rules.rule import Rule, fresh
 from onnxpuma.graph.shapes import infer, infer_again
 
 # A larger constant is folded when it is read (weight_only), or stays in its file.
@@ -216,7 +216,7 @@ def _clean(model: ir.Model) -> None:
     fold_constants(
         model, onnx_shape_inference=True, input_size_limit=_LARGEST_FOLDED, should_fold=_should_fold
     )
-    RewriteRuleSet(copy.deepcopy(_NOTHING_DONE)).apply_to_model(model)
+    RewriteRuleSet(fresh(_NOTHING_DONE)).apply_to_model(model)
     drop_identities(model)
     for step in (
         passes.RemoveUnusedNodesPass(),

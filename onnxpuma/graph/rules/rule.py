@@ -6,11 +6,14 @@ unread nodes are dropped afterwards. So an intermediate value that another node 
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Iterable
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from onnxscript.rewriter.pattern import MatchResult, RewriteRule, RewriteRuleClassBase
+from onnxscript.rewriter.pattern import MatchResult, Pattern, RewriteRule, RewriteRuleClassBase
 
 from onnxpuma.graph.marks import is_marked, mark
 
@@ -18,7 +21,8 @@ from onnxpuma.graph.marks import is_marked, mark
 class Rule(RewriteRuleClassBase):
     """Base of all rules.
 
-    title: the rule's name in the report; applied: how often it applied; missed: node -> why not.
+    title: the rule's name in the report; applied: how often it applied; missed: node -> why not. A pattern
+    is the class's: it reads nothing of the rule.
     """
 
     title = ""
@@ -35,7 +39,26 @@ class Rule(RewriteRuleClassBase):
             self.applied += 1
             return self.rewrite(op, **found)
 
-        return RewriteRule(self.pattern, rewrite, self.check, name=self.title, remove_nodes=False)
+        return RewriteRule(
+            _graph_of(type(self).pattern), rewrite, self.check, name=self.title, remove_nodes=False
+        )
+
+
+@cache
+def _graph_of(pattern: Callable[..., Any]) -> Any:
+    """The pattern of a class as a graph, which takes longer to make than to match."""
+    return _pattern_of(Pattern(partial(pattern, None)))
+
+
+def _pattern_of(made: Pattern) -> Any:
+    return made._target_pattern
+
+
+def fresh(rules: Iterable[RewriteRule]) -> list[RewriteRule]:
+    """Copies of rules as onnxscript has them, for one thread and one model; they share their patterns."""
+    given = list(rules)
+    shared = {id(pattern): pattern for pattern in map(_pattern_of, given)}
+    return copy.deepcopy(given, shared)
 
 
 def yes() -> MatchResult:
