@@ -52,6 +52,7 @@ def test_words_between_servers_take_the_way_over_the_links() -> None:
     assert 20_000 <= int(found[1]) < 40_000
 
 
+@pytest.mark.slow
 def test_the_smallest_model_takes_at_least_what_its_rounds_take() -> None:
     said = run("network.py", "--quick", "--only", "digits", "--networks", "region", "--json")
     ((region,),) = json.loads(said).values()
