@@ -12,7 +12,7 @@ PACKAGE = pyproject.toml setup.py $(KERNEL)
 demo: $(VENV)/.package
 	$(BIN)/onnxpuma demo
 
-# Servers that tests start import cached byte code, whatever the environment says: each compiles a second without.
+# Servers that tests start import cached byte code, whatever the environment says: else each compiles the package.
 test: $(VENV)/.test
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
