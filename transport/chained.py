@@ -8,6 +8,7 @@ of its own digests long messages, beside the run.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ class Passed:
     def take(self, tag: Tag, buffers: Sequence[Buffer]) -> None:
         """Add a message, whose buffers nobody changes any more."""
         views = [as_bytes(buffer) for buffer in buffers]
-        if sum(map(len, views)) < LONG:
+        if sum([len(view) for view in views]) < LONG:
             self._taken.append(message_digest(tag, views))
         else:
             self._taken.append(_THREAD.submit(message_digest, tag, views))
@@ -52,9 +53,11 @@ def chain_of(digests: Sequence[bytes], key: bytes) -> bytes:
 
 def message_digest(tag: Tag, views: Sequence[memoryview]) -> bytes:
     """A digest over the tag and the buffers of one message, CHAIN_BYTES long."""
-    label = tag.label.encode()
-    numbers = (tag.step, tag.round, len(label), len(views), *map(len, views))
-    total = blake3(tag.session + b"".join(number.to_bytes(8, "little") for number in numbers) + label)
+    label, sizes = tag.label.encode(), [len(view) for view in views]
+    numbers = struct.pack(f"<{4 + len(sizes)}Q", tag.step, tag.round, len(label), len(sizes), *sizes)
+    if sum(sizes) < LONG:
+        return blake3(b"".join((tag.session, numbers, label, *views))).digest()
+    total = blake3(tag.session + numbers + label)
     for view in views:
         total.update(view)
     return total.digest()
@@ -101,11 +104,11 @@ class ChainedLink(WrappedLink):
 
     def send(self, peer: int, tag: Tag, buffers: Sequence[Buffer]) -> None:
         try:
-            super().send(peer, tag, buffers)
+            self.inner.send(peer, tag, buffers)
         finally:  # it may have left: a receiver never has more than its sender owns up to
             self.sent.setdefault(peer, Passed()).take(tag, buffers)
 
     def receive(self, peer: int, tag: Tag) -> list[memoryview]:
-        buffers = super().receive(peer, tag)
+        buffers = self.inner.receive(peer, tag)
         self.received.setdefault(peer, Passed()).take(tag, buffers)
         return buffers

@@ -27,13 +27,13 @@ class MemoryLink(Link):
 
     def send(self, peer: int, tag: Tag, buffers: Sequence[Buffer]) -> None:
         views = [as_bytes(b) for b in buffers]
-        header = len(wire.encode_header(tag, [len(v) for v in views]))
+        _, size, header = wire.encode_words(tag, views)
         other = self._others[peer]
         with self._arrived:
             self._inbox.enter(tag.session)
             if peer in self._gone:
                 raise _lost(peer)
-        self.traffic.count_sent(peer, sum(map(len, views)), header)
+        self.traffic.count_sent(peer, size, header)
         with other._arrived:
             other._inbox.put(self.party, Arrival(tag, views, header))
             other._arrived.notify()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import zmq
 
@@ -16,7 +17,9 @@ RECONNECT_MILLISECONDS = 100
 # The limit of one attempt to connect: where a network drops packets, the kernel would try for minutes.
 CONNECT_MILLISECONDS = 2000
 HANDSHAKE_MILLISECONDS = 5000
-MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+NOW = int(zmq.NOBLOCK)
+MORE = NOW | int(zmq.SNDMORE)
+READABLE = int(zmq.POLLIN)
 # The kernel doubles the size that it is asked for, and needs about a third for itself: some 5 MB can be on
 # their way, which fills 400 Mbit/s at a ping of 100 ms. A heartbeat queues behind them: on a link below
 # 6 Mbit/s it would come later than the default heartbeat allows.
@@ -75,10 +78,9 @@ def bind(socket: zmq.Socket[bytes], address: str) -> None:
 
 def wait(listening: Sequence[zmq.Socket[bytes]], seconds: float) -> list[zmq.Socket[bytes]]:
     """Sleep until one of these sockets can be read, `seconds` at most; return those that can."""
-    poller = zmq.Poller()
-    for socket in listening:
-        poller.register(socket, zmq.POLLIN)
-    return [socket for socket, _ in poller.poll(max(0, int(seconds * 1000)) + 1)]
+    polled = [(socket, READABLE) for socket in listening]
+    ready = zmq.zmq_poll(polled, max(0, int(seconds * 1000)) + 1)
+    return cast("list[zmq.Socket[bytes]]", [socket for socket, _ in ready])
 
 
 def port_of(socket: zmq.Socket[bytes]) -> int:
@@ -101,13 +103,24 @@ def connect(socket: zmq.Socket[bytes], address: str, keys: KeyPair, server_key: 
         ) from None
 
 
+def received(socket: zmq.Socket[bytes]) -> list[zmq.Frame]:
+    """The frames of the next message that has arrived; none if there is none."""
+    try:
+        frames = [socket.recv(NOW, False)]
+    except zmq.Again:
+        return []
+    while frames[-1].more:
+        frames.append(socket.recv(NOW, False))
+    return frames
+
+
 def push(socket: zmq.Socket[bytes], frames: Sequence[bytes | memoryview]) -> bool:
     """Queue a message, without a copy and without waiting; False when the socket has no connection."""
     for _ in range(2):
         try:
             for frame in frames[:-1]:
-                socket.send(frame, MORE, copy=False, track=False)
-            socket.send(frames[-1], zmq.NOBLOCK, copy=False, track=False)
+                socket.send(frame, MORE, False, False)
+            socket.send(frames[-1], NOW, len(frames) == 1, False)
             return True
         except zmq.Again:
             # libzmq does not process connection events at every send; querying the events makes it do so.

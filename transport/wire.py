@@ -1,7 +1,8 @@
 """From messages to frames and back; anything damaged or foreign becomes a TransportError.
 
 A message is one protobuf frame, followed by its buffers as raw frames. Consecutive short buffers share a
-frame, since a frame costs as much as some thousand bytes. A buffer longer than CHUNK is split into several
+frame, since a frame costs as much as some thousand bytes, and words of servers that are short together lie in
+the first frame. A buffer longer than CHUNK is split into several
 frames, so that encrypting, sending and decrypting overlap and a heartbeat never waits long behind one frame.
 An empty buffer takes no frame at all.
 """
@@ -19,7 +20,7 @@ from onnxpuma.errors import LONGEST_TEXT, TransportError, plain_text
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.link import SESSION_BYTES, Tag
 
-WIRE_VERSION = 4
+WIRE_VERSION = 5
 CHUNK = 1 << 20
 MAX_HEADER = 1 << 20
 SHORT = 1 << 13
@@ -93,17 +94,38 @@ def _filled(message: MessageT, body: Message) -> MessageT:
     raise TypeError(f"{type(body).__name__} is not a body of {type(message).__name__}")
 
 
-def encode_header(tag: Tag, sizes: Sequence[int]) -> bytes:
-    """The first frame of a message of words whose buffers have `sizes` bytes."""
-    header = wire_pb2.Header(
-        session=tag.session, step=tag.step, round=tag.round, label=tag.label, sizes=sizes
-    )
-    return wire_pb2.PeerMessage(header=header).SerializeToString()
+def encode_words(tag: Tag, buffers: Sequence[memoryview]) -> tuple[list[bytes | memoryview], int, int]:
+    """The frames of a message of words, the bytes of its words, and those of its header.
+
+    Buffers of less than SHORT bytes together travel in the first frame; else see `split`.
+    """
+    sizes = [len(buffer) for buffer in buffers]
+    total = sum(sizes)
+    message = wire_pb2.PeerMessage()
+    header = message.header
+    header.session, header.step, header.round, header.label = tag.session, tag.step, tag.round, tag.label
+    if total >= SHORT:
+        header.sizes.extend(sizes)
+        first = message.SerializeToString()
+        return [first, *split(buffers)], total, len(first)
+    if total:
+        header.words = b"".join(buffers)
+    if not total or len(sizes) != 1:
+        header.sizes.extend(sizes)
+    first = message.SerializeToString()
+    return [first], total, len(first) - total
 
 
-def tag_of(header: wire_pb2.Header) -> Tag:
-    """The tag a header carries."""
-    return Tag(header.session, header.step, header.round, header.label)
+def decode_words(header: wire_pb2.Header, frames: Sequence[memoryview]) -> tuple[Tag, list[memoryview]]:
+    """The tag of a message of words, and its buffers as `join` yields them, of the frames after the first.
+
+    Raises TransportError when the words are not those that the header announces.
+    """
+    tag = Tag(header.session, header.step, header.round, header.label)
+    words = header.words
+    if words and not header.sizes and not frames:
+        return tag, [memoryview(words)]
+    return tag, join(list(header.sizes), [memoryview(words), *frames] if words else frames)
 
 
 def decode_peer(frame: bytes | memoryview) -> wire_pb2.PeerMessage:

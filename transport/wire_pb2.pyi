@@ -24,18 +24,20 @@ class PeerMessage(_message.Message):
     def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., refuse: _Optional[_Union[Refuse, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ...) -> None: ...
 
 class Header(_message.Message):
-    __slots__ = ("session", "step", "round", "label", "sizes")
+    __slots__ = ("session", "step", "round", "label", "sizes", "words")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     SIZES_FIELD_NUMBER: _ClassVar[int]
+    WORDS_FIELD_NUMBER: _ClassVar[int]
     session: bytes
     step: int
     round: int
     label: str
     sizes: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, session: _Optional[bytes] = ..., step: _Optional[int] = ..., round: _Optional[int] = ..., label: _Optional[str] = ..., sizes: _Optional[_Iterable[int]] = ...) -> None: ...
+    words: bytes
+    def __init__(self, session: _Optional[bytes] = ..., step: _Optional[int] = ..., round: _Optional[int] = ..., label: _Optional[str] = ..., sizes: _Optional[_Iterable[int]] = ..., words: _Optional[bytes] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("wire", "version", "model_digest", "party", "instance", "components", "network")

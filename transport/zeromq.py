@@ -90,11 +90,11 @@ class PeerLink(Link):
         if time.monotonic() > self._looked + LOOK_SECONDS:
             self._look()
         line = self._lines[peer]
-        header = wire.encode_header(tag, [len(v) for v in views])
+        frames, size, header = wire.encode_words(tag, views)
         # The words of a session all use one connection: after a break, some of them are lost.
-        if line.broken_since is not None or not line.push([header, *wire.split(views)]):
+        if line.broken_since is not None or not line.push(frames):
             raise line.unreachable()
-        self.traffic.count_sent(peer, sum(map(len, views)), len(header))
+        self.traffic.count_sent(peer, size, header)
 
     def receive(self, peer: int, tag: Tag) -> list[memoryview]:
         self.enter(tag.session)
@@ -108,7 +108,7 @@ class PeerLink(Link):
                     raise silence(self.party, peer, tag, self.timeout)
                 self.wait(deadline - time.monotonic())
             self._inbox.enter(tag.session)  # raises, if a message or a break has ended the session meanwhile
-        self.traffic.count_received(peer, sum(map(len, arrival.buffers)), arrival.header_bytes)
+        self.traffic.count_received(peer, sum([len(b) for b in arrival.buffers]), arrival.header_bytes)
         return arrival.buffers
 
     def enter(self, session: bytes) -> None:
@@ -244,29 +244,30 @@ class PeerLink(Link):
 
     def _read_one(self) -> bool:
         """Handle the next message that has arrived; False when there is none."""
-        try:
-            frames = self._pull.recv_multipart(zmq.NOBLOCK, copy=False)
-        except zmq.Again:
+        frames = sockets.received(self._pull)
+        if not frames:
             return False
         line = self._lines[int(frames[0].get("User-Id"))]
         line.heard = time.monotonic()
-        if len(frames) == 1:  # an introduction, say: tell the gate whose connection this is
-            self._gate.heard(int(frames[0].get(zmq.SRCFD)), str(line.peer))
         try:
-            self._sort(line, [frame.buffer for frame in frames])
+            self._sort(line, frames)
         except TransportError as error:
             _log.warning("party %d: %s", line.peer, error.message)
             self._inbox.end_all(error)
         return True
 
-    def _sort(self, line: Line, frames: list[memoryview]) -> None:
-        message = wire.decode_peer(frames[0])
+    def _sort(self, line: Line, frames: list[zmq.Frame]) -> None:
+        first = frames[0].bytes
+        message = wire.decode_peer(first)
         kind = message.WhichOneof("body")
         if kind == "header":
             header = message.header
-            buffers = wire.join(header.sizes, frames[1:])
-            self._inbox.put(line.peer, Arrival(wire.tag_of(header), buffers, len(frames[0])))
-        elif kind == "hello":
+            tag, buffers = wire.decode_words(header, [frame.buffer for frame in frames[1:]])
+            self._inbox.put(line.peer, Arrival(tag, buffers, len(first) - len(header.words)))
+            return
+        # an introduction, say: tell the gate whose connection this is
+        self._gate.heard(int(frames[0].get(zmq.SRCFD)), str(line.peer))
+        if kind == "hello":
             if line.hello is not None and line.hello.instance != message.hello.instance:
                 self._inbox.forget(line.peer)  # its process was started again
             line.hello = message.hello
@@ -289,8 +290,11 @@ class PeerLink(Link):
                 self._inbox.lost(line.peer, line.mourn())
 
     def wait(self, seconds: float) -> None:
-        """Sleep until something happens at this link, `seconds` at most."""
+        """Sleep until something happens at this link, `seconds` at most; handle the first message."""
         if any(line.unsettled for line in self._lines.values()):
             seconds = min(seconds, GOODBYE_SECONDS / 10)
-        if sockets.wait(self.waits_on(), seconds) != [self._pull]:
+        heard = sockets.wait(self.waits_on(), seconds)
+        if self._pull in heard:
+            self._read_one()
+        if heard != [self._pull]:
             self._look()

@@ -8,8 +8,10 @@ draw from a common PRF key in the same order between the same two yields.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
+from itertools import accumulate
 from time import perf_counter
 from typing import Any, TypeAlias, TypeVar
 
@@ -25,6 +27,7 @@ from onnxpuma.transport.link import Link, Tag
 T = TypeVar("T")
 Protocol: TypeAlias = Generator[None, None, T]
 
+SHORT = 1 << 12  # bytes of the words of a round that travel in one buffer
 PIVOT, U, V = 0, 1, 2  # the pivot p and its twins, u = p + 1 and v = p + 2
 
 
@@ -113,13 +116,21 @@ def lazily(function: Callable[..., Words], *words: Maybe, shape: tuple[int, ...]
 
 
 class _Slot:
-    """One announced buffer of a peer, and the round that brings it."""
+    """Words that a peer has announced, as they arrive: the round that brings them, and their bytes."""
 
-    __slots__ = ("buffer", "round")
+    __slots__ = ("bits", "buffer", "party", "peer", "round", "shape", "size")
 
-    def __init__(self, when: int) -> None:
-        self.round = when
+    def __init__(self, party: Party, peer: int, shape: tuple[int, ...], bits: int) -> None:
+        self.party, self.peer, self.shape, self.bits = party, peer, shape, bits
+        self.round = party.round
+        self.size = -(-math.prod(shape) * bits // 8)
         self.buffer: Any = None
+
+    def arrive(self) -> Words:
+        if self.buffer is None:
+            self.party._fetch(self.peer, self)
+        buffer, self.buffer = self.buffer, None
+        return ring.unpack(buffer, self.bits, self.shape)
 
 
 class Party:
@@ -181,15 +192,9 @@ class Party:
     def expect(self, peer: int, shape: tuple[int, ...], bits: int) -> Later:
         """Announce words of Z_2^bits that `peer` sends in this round."""
         peer %= 3
-        slot = _Slot(self.round)
+        slot = _Slot(self, peer, shape, bits)
         self._announced[peer].append(slot)
-
-        def arrive() -> Words:
-            self._fetch(peer, slot)
-            buffer, slot.buffer = slot.buffer, None
-            return ring.unpack(buffer, bits, shape)
-
-        return Later(self, shape, arrive)
+        return Later(self, shape, slot.arrive)
 
     def run(self, protocol: Protocol[T]) -> T:
         """Run one protocol to its end, with an exchange at every yield."""
@@ -212,7 +217,7 @@ class Party:
         if self._expecting():
             self._tags[self.round] = tag
         for peer, buffers in self._outgoing.items():
-            self.link.send(peer, tag, buffers)
+            self.link.send(peer, tag, _together(buffers))
         self._outgoing = {}
         self.round += 1
         if self._on_round is not None:
@@ -230,16 +235,39 @@ class Party:
             began = perf_counter()
             buffers = self.link.receive(peer, self._tags[when])
             self.waited += perf_counter() - began
-            due = sum(slot.round == when for slot in announced)
-            if len(buffers) != due:
+            due = []
+            while announced and announced[0].round == when:
+                due.append(announced.popleft())
+            parts = _apart(buffers, [slot.size for slot in due])
+            if parts is None:
                 raise ProtocolError(
-                    f"party {peer} sent {len(buffers)} buffers in round {when}, {due} were announced",
+                    f"party {peer} sent {sum(map(len, buffers))} bytes in round {when},"
+                    f" {sum(slot.size for slot in due)} were announced",
                     "the three parties must run the same version with the same plan",
                 )
-            for buffer in buffers:
-                announced.popleft().buffer = buffer
-            oldest = min((slots[0].round for slots in self._announced.values() if slots), default=self.round)
-            self._tags = {r: tag for r, tag in self._tags.items() if r >= oldest}
+            for slot, part in zip(due, parts, strict=True):
+                slot.buffer = part
+            oldest = min([slots[0].round for slots in self._announced.values() if slots] or [self.round])
+            for past in [r for r in self._tags if r < oldest]:
+                del self._tags[past]
+
+
+def _together(buffers: list[Any]) -> list[Any]:
+    """The buffers of a message: short ones as one, since their receiver knows where each ends."""
+    if len(buffers) > 1 and sum([buffer.nbytes for buffer in buffers]) < SHORT:
+        return [b"".join(buffers)]
+    return buffers
+
+
+def _apart(buffers: list[memoryview], sizes: list[int]) -> list[memoryview] | None:
+    """What `_together` joined, in parts of these sizes; None where the message is another one."""
+    total = sum(sizes)
+    if len(sizes) > 1 and total < SHORT:
+        if len(buffers) != 1 or len(buffers[0]) != total:
+            return None
+        ends = list(accumulate(sizes))
+        return [buffers[0][end - size : end] for size, end in zip(sizes, ends, strict=True)]
+    return buffers if [len(buffer) for buffer in buffers] == sizes else None
 
 
 def parallel(protocols: Iterable[Protocol[T]]) -> Protocol[list[T]]:

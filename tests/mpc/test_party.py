@@ -158,7 +158,7 @@ def test_a_peer_that_sends_another_number_of_buffers(announced: int) -> None:
         yield
         return [w.take() for w in late]
 
-    with pytest.raises(ProtocolError, match=f"sent 2 buffers in round 0, {announced} were announced"):
+    with pytest.raises(ProtocolError, match=f"sent 80 bytes in round 0, {40 * announced} were announced"):
         simulate(program)
 
 
@@ -170,7 +170,7 @@ def test_words_of_another_shape_than_announced() -> None:
         yield
         return late and late.take()
 
-    with pytest.raises(ProtocolError, match="40 bytes are not 4 words of 64 bits"):
+    with pytest.raises(ProtocolError, match="sent 40 bytes in round 0, 32 were announced"):
         simulate(program)
 
 

@@ -35,7 +35,11 @@ def peer_messages() -> list[list[bytes]]:
         wire_pb2.Abort(session=SESSION, message="stop"),
         wire_pb2.Bye(),
     ]
-    return [[wire.encode_header(TAG, SIZES), *RAW], *([wire.encode_peer(body)] for body in bodies)]
+    words = [
+        [bytes(frame) for frame in wire.encode_words(TAG, [as_bytes(b) for b in buffers])[0]]
+        for buffers in (BUFFERS, BUFFERS[:3], BUFFERS[:1])
+    ]
+    return [*words, *([wire.encode_peer(body)] for body in bodies)]
 
 
 def client_messages() -> list[list[bytes]]:
@@ -74,8 +78,8 @@ def read_as_peer(frames: list[bytes]) -> None:
     inbox = Inbox(0)
     inbox.enter(SESSION)
     if kind == "header":
-        buffers = wire.join(message.header.sizes, [memoryview(frame) for frame in frames[1:]])
-        inbox.put(1, Arrival(wire.tag_of(message.header), buffers, len(frames[0])))
+        tag, buffers = wire.decode_words(message.header, [memoryview(frame) for frame in frames[1:]])
+        inbox.put(1, Arrival(tag, buffers, len(frames[0])))
         arrival = inbox.take(1, TAG)
         assert arrival is None or arrival.tag == TAG
         str(message.header.label)

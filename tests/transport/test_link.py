@@ -250,7 +250,7 @@ def test_traffic_is_counted_the_same_by_every_link(links: Links) -> None:
     links[2].receive(0, TAG)
     sent, got = links[0].traffic, links[1].traffic
     assert sent.peers[1].payload_sent == got.peers[0].payload_received == 35
-    assert sent.peers[1].bytes_sent == got.peers[0].bytes_received == 35 + (header + 4) + header
+    assert sent.peers[1].bytes_sent == got.peers[0].bytes_received == 35 + (header + 4 + 2) + header
     assert sent.peers[1].messages_sent == got.messages_received == 2
     assert (sent.payload_sent, sent.messages_sent) == (35 + (2 << 20), 3)
     assert sent.payload_received == got.payload_sent == 0

@@ -40,10 +40,43 @@ def test_generated_module_needs_no_new_protobuf() -> None:
     assert "ValidateProtobufRuntimeVersion" not in source, "made by a protoc after 26; docs/wire.md says how"
 
 
-def test_a_header_carries_the_tag() -> None:
-    message = wire.decode_peer(wire.encode_header(TAG, [1, 1 << 40]))
-    assert wire.tag_of(message.header) == TAG
-    assert list(message.header.sizes) == [1, 1 << 40]
+@pytest.mark.parametrize(
+    ("sizes", "frames"),
+    [
+        ([], 1),
+        ([0], 1),
+        ([40], 1),
+        ([3, 0, 5], 1),
+        ([wire.SHORT - 1], 1),
+        ([wire.SHORT], 2),
+        ([wire.SHORT - 1, 1], 2),
+        ([1, wire.CHUNK + 1], 4),
+    ],
+)
+def test_words_that_are_short_together_travel_with_their_tag(sizes: list[int], frames: int) -> None:
+    buffers = [as_bytes(np.random.default_rng(size).bytes(size)) for size in sizes]
+    message, size, header = wire.encode_words(TAG, buffers)
+    assert (len(message), size, header) == (frames, sum(sizes), sum(map(len, message)) - sum(sizes))
+    first, *others = [memoryview(frame) for frame in message]
+    tag, joined = wire.decode_words(wire.decode_peer(first).header, others)
+    assert tag == TAG
+    assert joined == buffers
+    assert all(np.frombuffer(b, np.uint8).ctypes.data % 8 == 0 for b in joined)
+
+
+@pytest.mark.parametrize(
+    ("header", "frames"),
+    [
+        (wire_pb2.Header(words=b"abc", sizes=[2]), []),
+        (wire_pb2.Header(words=b"abc", sizes=[2, 2]), []),
+        (wire_pb2.Header(words=b"abc"), [b"d"]),
+        (wire_pb2.Header(words=b"abc", sizes=[3]), [b"d"]),
+        (wire_pb2.Header(sizes=[3]), []),
+    ],
+)
+def test_words_that_were_not_announced(header: wire_pb2.Header, frames: list[bytes]) -> None:
+    with pytest.raises(TransportError):
+        wire.decode_words(header, [memoryview(frame) for frame in frames])
 
 
 @pytest.mark.parametrize(

@@ -132,11 +132,11 @@ class FiberLink(WrappedLink):
         link = self.inner
         if not link.is_due(peer, tag.session):
             link.read()
-        if not link.is_due(peer, tag.session):
-            deadline = time.monotonic() + link.timeout
-            self._fiber.wait(lambda: link.is_due(peer, tag.session) or time.monotonic() > deadline)
             if not link.is_due(peer, tag.session):
-                raise silence(self.party, peer, tag, link.timeout)
+                deadline = time.monotonic() + link.timeout
+                self._fiber.wait(lambda: link.is_due(peer, tag.session) or time.monotonic() > deadline)
+                if not link.is_due(peer, tag.session):
+                    raise silence(self.party, peer, tag, link.timeout)
         all_runs = link.traffic.peers[peer]
         payload, size = all_runs.payload_received, all_runs.bytes_received
         buffers = link.receive(peer, tag)

@@ -92,7 +92,8 @@ class Runs:
 
     def go_on(self) -> bool:
         """Compute until every run waits or has had its turn; False if all wait for the other servers."""
-        self.link.read()  # all of it: what one run reads later, another may wait for
+        if len(self._fibers) > 1:
+            self.link.read()  # all of it: what one run reads later, another may wait for
         return self._fibers.go_on()
 
     def attend(self) -> None:
