@@ -56,8 +56,8 @@ class Form(ABC):
 
     def beside(self, other: Form) -> None:
         """Check that both values are in one ring at one scale, and have the same pivot if they have one."""
-        pivots = {getattr(self, "pivot", None), getattr(other, "pivot", None)}
-        if self.format != other.format or len(pivots) != 1:
+        one_pivot = getattr(self, "pivot", None) == getattr(other, "pivot", None)
+        if self.format != other.format or not one_pivot:
             raise ProtocolError(f"{self} and {other} do not go together", "bring both to one ring and scale")
 
     # -- the algebra ----------------------------------------------------------------------------------

@@ -56,11 +56,15 @@ class Replicated(Form):
     def map(
         self, function: Layout, *others: Replicated, fraction: int = 0, shape: tuple[int, ...] | None = None
     ) -> Replicated:
+        firsts, seconds = [self.components[0]], [self.components[1]]
         for other in others:
             self.beside(other)
-        sides = zip(*(value.components for value in (self, *others)), strict=True)
-        first, second = (lazily(function, *words, shape=shape) for words in sides)
-        return self._with(first, second, self.format.at(self.fraction + fraction))
+            first, second = other.components
+            firsts.append(first)
+            seconds.append(second)
+        made = self.format.finer(fraction) if fraction else self.format
+        first, second = lazily(function, *firsts, shape=shape), lazily(function, *seconds, shape=shape)
+        return Replicated(self.party, first, second, made)
 
     def as_sum(self) -> Sum3:
         """The same value, of which P_i gives x_i."""
@@ -135,8 +139,8 @@ class Sum3(Form):
     ) -> Sum3:
         for other in others:
             self.beside(other)
-        words = function(self.words, *(other.words for other in others))
-        return self._with(words, self.format.at(self.fraction + fraction))
+        words = function(self.words, *[other.words for other in others])
+        return Sum3(self.party, words, self.format.finer(fraction) if fraction else self.format)
 
     def as_sum(self) -> Sum3:
         return self

@@ -79,9 +79,10 @@ class Split(Form):
     ) -> Split:
         for other in others:
             self.beside(other)
-        words = lazily(function, self._words, *(other._words for other in others), shape=shape)
-        halves = self._halves(function, words.shape, *(other.halves for other in others))
-        return Split(self.role, self.pivot, words, self.format.at(self.fraction + fraction), halves)
+        words = lazily(function, self._words, *[other._words for other in others], shape=shape)
+        halves = self._halves(function, words.shape, *[other.halves for other in others])
+        made = self.format.finer(fraction) if fraction else self.format
+        return Split(self.role, self.pivot, words, made, halves)
 
     def lowered(self, shift: int, bits: int | None = None) -> Split:
         """x / 2^shift mod 2^bits (default k - shift), local.
@@ -163,8 +164,9 @@ class Pair(Form):
     ) -> Pair:
         for other in others:
             self.beside(other)
-        words = function(self.words, *(other.words for other in others))
-        return Pair(self.role, self.pivot, words, self.format.at(self.fraction + fraction))
+        words = function(self.words, *[other.words for other in others])
+        made = self.format.finer(fraction) if fraction else self.format
+        return Pair(self.role, self.pivot, words, made)
 
     def __add__(self, other: Pair) -> Pair:
         self.beside(other)

@@ -7,7 +7,8 @@ once, and each question about the group is local: 7 bits for three bits of A, wh
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from functools import cache
+from itertools import groupby
 
 import numpy as np
 
@@ -15,61 +16,56 @@ from onnxpuma.mpc import ring
 from onnxpuma.mpc.cost import Cost, packed
 from onnxpuma.mpc.forms import Bit, Split
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, taken
-from onnxpuma.mpc.ring.arrays import as_plane, filled, flat, nothing, stacked, zeros
-from onnxpuma.mpc.ring.words import Words, from_integers
+from onnxpuma.mpc.ring.arrays import as_plane, counting, filled, flat, joined, nothing, stacked
+from onnxpuma.mpc.ring.words import Words, from_integers, resized, word
 
-Terms: TypeAlias = dict[
-    int, Words
-]  # product of A's bits, as a mask of them -> its coefficient at each element
+AT_ONCE = 1 << 12  # bytes of the bits of short planes: groups of one width are then computed together
 
 
-def _bit(words: Words, place: int) -> Words:
-    """Bit `place` of every word, packed."""
-    return as_plane(ring.shift_mask(words, place, 1))
+def _bits(words: Words, count: int) -> Words:
+    """The lowest bits of every word, packed: (count, ceil(n / 8))."""
+    if count * words.size > AT_ONCE:
+        return stacked([as_plane(ring.shift_mask(words, place, 1)) for place in range(count)])
+    return as_plane(resized((words >> counting(count, 8)[:, None]) & word(1, 8), 8), axis=1)
 
 
-def _products(bits: list[Words]) -> list[Words]:
-    """The products of all non-empty sets of bits, in the order of the sets' masks."""
-    found = [filled(bits[0].shape, 255, 8)]
-    for number in range(1, 1 << len(bits)):
-        low = (number & -number).bit_length() - 1
-        found.append(found[number & (number - 1)] & bits[low])
-    return found[1:]
+@cache
+def _alike(widths: tuple[int, ...], together: bool) -> tuple[tuple[int, int], ...]:
+    """(width, number of groups) of neighbours that are computed at once."""
+    if not together:
+        return tuple((width, 1) for width in widths)
+    return tuple((width, len(list(groups))) for width, groups in groupby(widths))
 
 
-def _times_sum(terms: Terms, place: int, b: Words) -> Terms:
-    """The polynomial times (a_place xor b); none of its terms contains a_place."""
-    found = {number: plane & b for number, plane in terms.items()}
-    found.update((number | 1 << place, plane) for number, plane in terms.items())
-    return found
+def _products(bits: Words) -> Words:
+    """(groups, width, size) to the products of all non-empty sets of each group's bits, in the order of the
+    sets' masks: (groups * (2^width - 1), size)."""
+    groups, width, size = bits.shape
+    found = filled((groups, 1 << width, size), 255, 8)
+    for place in range(width):
+        low, high = 1 << place, 2 << place
+        np.bitwise_and(found[:, :low], bits[:, place, None], out=found[:, low:high])
+    return found[:, 1:].reshape(-1, size)
 
 
-def _generates(b: list[Words]) -> Terms:
-    """[a + b carries out of the group]: at the top bit, or from below it where the two bits differ there."""
-    terms: Terms = {}
-    for place, plane in enumerate(b):
-        terms = {**_times_sum(terms, place, plane)}
-        terms[1 << place] = terms.get(1 << place, zeros(plane.shape, 8)) ^ plane
-    return terms
+def _carried(bits: Words, products: Words, role: int) -> tuple[Words, Words]:
+    """This twin's shares of [a + b carries out of the group] and of [a + b is all ones], (groups, size) each.
 
-
-def _propagates(b: list[Words]) -> Terms:
-    """[a + b is all ones]."""
-    terms: Terms = {0: filled(b[0].shape, 255, 8)}
-    for place, plane in enumerate(b):
-        terms = _times_sum(terms, place, plane)
-    return terms
-
-
-def _evaluated(terms: Terms, products: Words, role: int) -> Words:
-    """This twin's share of the polynomial, from its shares of A's products, that of mask 1 first."""
-    total = zeros(products[0].shape, 8)
-    for number, plane in terms.items():
-        if number:
-            total ^= products[number - 1] & plane
-        elif role == U:
-            total ^= plane
-    return total
+    bits: b's, (groups, width, size). products: shares of those of a's bits, (groups, 2^width - 1, size). All
+    ones is the product of a_i xor b_i: place by place each set that lacks it is multiplied by b_i, and added
+    to the set that has it. A carry comes from a place where both are one, past places above that differ.
+    """
+    groups, width, size = bits.shape
+    rest = passes = joined([filled((groups, 1, size), 255 if role == U else 0, 8), products], axis=1)
+    carries: Words | None = None
+    for place in range(width):
+        b = bits[:, place, None]
+        both = rest[:, 1::2] & b
+        carries = both if carries is None else (carries[:, ::2] & b) ^ carries[:, 1::2] ^ both
+        passes = (passes[:, ::2] & b) ^ passes[:, 1::2]
+        rest = rest[:, ::2]
+    assert carries is not None
+    return carries[:, 0], passes[:, 0]
 
 
 def group_carries(
@@ -83,17 +79,14 @@ def group_carries(
     product. Rounds: 1, one way from the pivot; bits: `group_carries_cost`.
     """
     role, p, n, count = party.role(x.pivot), x.pivot, x.size, products_of(widths)
-    starts = np.cumsum((0, *widths))
-    top, size = int(starts[-1]), -(-n // 8)
+    top, size = sum(widths), -(-n // 8)
+    alike = _alike(widths, count * size <= AT_ONCE)
     if role == PIVOT:
-        words = flat(x.words)
-        planes = [_bit(words, place) for place in range(top + 1)]
-        rows = [
-            row
-            for start, width in zip(starts, widths, strict=False)
-            for row in _products(planes[start : start + width])
-        ]
-        party.send(p + 2, stacked([*rows, planes[top]]) ^ party.draw_planes(p + 1, count, n), 8)
+        planes, rows, place = _bits(flat(x.words), top + 1), [], 0
+        for width, groups in alike:
+            rows.append(_products(planes[place : place + groups * width].reshape(groups, width, size)))
+            place += groups * width
+        party.send(p + 2, joined([*rows, planes[top:]]) ^ party.draw_planes(p + 1, count, n), 8)
         yield
         several = len(thresholds) * (2 * len(widths) + 1)
         return [Bit(PIVOT, p, nothing((size,), 8), x.shape) for _ in range(several)]
@@ -104,19 +97,20 @@ def group_carries(
     found = []
     for threshold in thresholds:
         less = words - from_integers(threshold, x.bits) if threshold else words
-        found += _answers(less, shares, widths, role)
+        found += _answers(_bits(less, top + 1), shares, alike, role)
     return [Bit(role, p, plane, x.shape) for plane in found]
 
 
-def _answers(b: Words, shares: Words, widths: tuple[int, ...], role: int) -> list[Words]:
-    """One twin's shares of all bits about A + b."""
-    found, row, place = [], 0, 0
-    for width in widths:
-        planes = [_bit(b, place + number) for number in range(width)]
-        products = shares[row : row + (1 << width) - 1]
-        found += [_evaluated(terms, products, role) for terms in (_generates(planes), _propagates(planes))]
-        row, place = row + (1 << width) - 1, place + width
-    found.append(shares[row] ^ _bit(b, place) if role == U else shares[row].copy())
+def _answers(planes: Words, shares: Words, alike: tuple[tuple[int, int], ...], role: int) -> list[Words]:
+    """One twin's shares of all bits about A + b. planes: b's bits."""
+    found, row, place, size = list[Words](), 0, 0, planes.shape[1]
+    for width, groups in alike:
+        bits = planes[place : place + groups * width].reshape(groups, width, size)
+        after = row + groups * ((1 << width) - 1)
+        for pair in zip(*_carried(bits, shares[row:after].reshape(groups, -1, size), role), strict=True):
+            found += pair
+        row, place = after, place + groups * width
+    found.append(shares[row] ^ planes[place] if role == U else shares[row].copy())
     return found
 
 

@@ -16,7 +16,7 @@ from operator import mul
 
 from onnxpuma.mpc.cost import Cost, packed
 from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms import Bit, Pair, Replicated, Split, see, stacked
+from onnxpuma.mpc.forms import Bit, Pair, Replicated, Split, see
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, V, taken
 from onnxpuma.mpc.protocols.compare import signs, signs_cost
 from onnxpuma.mpc.protocols.convert import deal, deal_cost, replicate_pair, replicate_pair_cost
@@ -41,6 +41,12 @@ class _Match:
     def pairs(self) -> tuple[tuple[int, int], ...]:
         """(i, j): the bit is [x_i < x_j]."""
         return tuple(combinations(range(self.size), 2))
+
+    @cached_property
+    def sides(self) -> tuple[list[int], list[int]]:
+        """All i and all j of `pairs`."""
+        first, second = zip(*self.pairs, strict=True)
+        return list(first), list(second)
 
     @cached_property
     def wins(self) -> tuple[tuple[tuple[int, int], ...], ...]:
@@ -141,9 +147,14 @@ def largest_value_cost(groups: int, bits: int) -> Cost:
     return signs_cost(len(match.pairs) * groups, bits, deep=bits > MOST_SHORT) + won
 
 
+def _differences(x: Split, left: Sequence[int], right: Sequence[int]) -> Split:
+    """x[left] - x[right] along the last axis."""
+    return x.map(lambda w: w[..., left] - w[..., right], shape=(*x.shape[:-1], len(left)))
+
+
 def _comparisons(party: Party, x: Split) -> Protocol[Bit]:
     """[x_i < x_j] of all pairs of a group, (..., pairs)."""
-    leads = stacked([x[..., i] - x[..., j] for i, j in _match(x.shape[-1]).pairs], axis=-1)
+    leads = _differences(x, *_match(x.shape[-1]).sides)
     (loses,) = yield from signs(party, leads, (0,), deep=x.bits > MOST_SHORT)
     return loses
 

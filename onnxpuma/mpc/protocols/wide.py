@@ -33,6 +33,11 @@ def zero_circuits(bits: int) -> tuple[Circuit, tuple[Polynomial, ...]]:
     return Circuit(bits, tables, tuple(xor(list(b)) for b in blocks)), (xor(range(len(blocks))),)
 
 
+@cache
+def _circuit(outputs: tuple[Polynomial, ...]) -> Circuit:
+    return Circuit(0, (), outputs)
+
+
 def combined(party: Party, bits: list[Bit], outputs: tuple[Polynomial, ...]) -> Protocol[list[Bit]]:
     """Polynomials of XOR-shared bits of one pivot; exact.
 
@@ -41,7 +46,7 @@ def combined(party: Party, bits: list[Bit], outputs: tuple[Polynomial, ...]) -> 
     """
     first = bits[0]
     p, role, n = first.pivot, first.role, first.size
-    circuit, planes = Circuit(0, (), outputs), -(-n // 8)
+    circuit, planes = _circuit(outputs), -(-n // 8)
     opened, products = len(circuit.opened), len(circuit.products)
     held = [bit.plane for bit in bits]
     if not opened:  # all outputs are linear
@@ -71,7 +76,7 @@ def combined(party: Party, bits: list[Bit], outputs: tuple[Polynomial, ...]) -> 
 
 
 def combined_cost(elements: int, outputs: tuple[Polynomial, ...]) -> Cost:
-    circuit = Circuit(0, (), outputs)
+    circuit = _circuit(outputs)
     planes = len(circuit.products) + 2 * len(circuit.opened)
     return Cost(1 if circuit.opened else 0, packed(elements, 1) * planes)
 

@@ -149,7 +149,7 @@ def pack(words: Words, bits: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
         )
     words = _contiguous(words)
     if bits == 8 * words.dtype.itemsize:
-        return words.reshape(-1).view(np.uint8)
+        return np.ndarray(words.nbytes, np.uint8, words)
     kernel = native()
     if kernel is None:
         return fallback.pack(words, bits)
@@ -165,15 +165,14 @@ def unpack(buffer: Any, bits: int, shape: tuple[int, ...]) -> Words:
     `bits` is 8, 16, 32 or 64 and the buffer is aligned, the result is a view of it, read-only if it is.
     """
     stream = np.frombuffer(buffer, np.uint8)
-    count = math.prod(shape)
-    if not 1 <= bits <= WIDEST or stream.size != (count * bits + 7) // 8:
+    if not 1 <= bits <= WIDEST or stream.size != (math.prod(shape) * bits + 7) // 8:
         raise ProtocolError(
-            f"{stream.size} bytes are not {count} words of {bits} bits",
+            f"{stream.size} bytes are not {math.prod(shape)} words of {bits} bits",
             "unpack with the bits and the shape of the packed words",
         )
     kind = word_type(bits)
     if bits == 8 * kind.itemsize:
-        return _contiguous(stream.view(kind)).reshape(shape)
+        return _contiguous(np.ndarray(shape, kind, stream))
     kernel = native()
     if kernel is None:
         return fallback.unpack(stream, bits, shape)
