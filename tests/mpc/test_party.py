@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from time import sleep
 from typing import Any
 
@@ -11,13 +12,15 @@ import pytest
 from onnxpuma.errors import LockstepError, ProtocolError
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Pair, Sum3
-from onnxpuma.mpc.party import Later, Party, Protocol, lazily, parallel, taken
+from onnxpuma.mpc.party import SHORT, Later, Party, Protocol, lazily, parallel, taken
 from onnxpuma.mpc.prf import local_keys
 from onnxpuma.mpc.protocols.convert import replicate_pair, replicate_sum, settle
 from onnxpuma.mpc.protocols.pivots import thirds
 from onnxpuma.mpc.ring.arrays import nothing
 from onnxpuma.mpc.ring.words import Words
 from onnxpuma.mpc.simulate import simulate
+from onnxpuma.transport.chained import WrappedLink
+from onnxpuma.transport.link import Buffer, Tag
 from onnxpuma.transport.memory import memory_links
 
 WORDS = np.arange(5, dtype=np.uint64)
@@ -146,6 +149,35 @@ def test_a_round_belongs_to_the_step_in_which_it_ends() -> None:
         return [w.take()[1] for w in (late, answer) if w is not None]
 
     assert simulate(program).results == [[1], [1], []]
+
+
+@pytest.mark.parametrize(("most", "buffers"), [(40, 1), (SHORT - 11, 1), (SHORT - 10, 3)])
+def test_the_short_words_of_a_round_are_one_buffer(most: int, buffers: int) -> None:
+    """Whatever their widths, each arrives where it was announced."""
+    sent: list[int] = []
+
+    class Counting(WrappedLink):
+        def send(self, peer: int, tag: Tag, buffers: Sequence[Buffer]) -> None:
+            sent.append(len(buffers))
+            super().send(peer, tag, buffers)
+
+    words = [np.arange(3, dtype=np.uint8), np.arange(most, dtype=np.uint8), np.arange(1, 2, dtype=np.uint64)]
+    bits = [5, 8, 64]
+
+    def program(party: Party) -> Protocol[Any]:
+        party.link = Counting(party.link)
+        for each, width in zip(words, bits, strict=True):
+            party.send(party.index + 1, each, width)
+        late = [
+            party.expect(party.index - 1, each.shape, width) for each, width in zip(words, bits, strict=True)
+        ]
+        yield
+        return [w.take() for w in late]
+
+    for result in simulate(program).results:
+        for got, each in zip(result, words, strict=True):
+            assert np.array_equal(got, each)
+    assert sent == [buffers] * 3
 
 
 @pytest.mark.parametrize("announced", [1, 3])
