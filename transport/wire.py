@@ -1,10 +1,9 @@
 """From messages to frames and back; anything damaged or foreign becomes a TransportError.
 
 A message is one protobuf frame, followed by its buffers as raw frames. Consecutive short buffers share a
-frame, since a frame costs as much as some thousand bytes, and words of servers that are short together lie in
-the first frame. A buffer longer than CHUNK is split into several
-frames, so that encrypting, sending and decrypting overlap and a heartbeat never waits long behind one frame.
-An empty buffer takes no frame at all.
+frame, since a frame costs as much as some thousand bytes; words that are short together lie in the first
+frame. A buffer longer than CHUNK is split into several frames, so that encrypting, sending and decrypting
+overlap and a heartbeat never waits long behind one frame. An empty buffer takes no frame at all.
 """
 
 from __future__ import annotations

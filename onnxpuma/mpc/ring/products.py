@@ -15,10 +15,7 @@ import numpy as np
 
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.ring import fallback
-from onnxpuma.mpc.ring.native import (
-    native,
-    warn_once,
-)
+from onnxpuma.mpc.ring.native import native, warn_once
 from onnxpuma.mpc.ring.words import WIDEST, Words, word_type
 
 _LARGEST = 0xFFFF_FFFF_FFFF_FFFF
@@ -81,6 +78,8 @@ def _products(pairs: list[tuple[Words, Words]], out: Words | None, accumulate: b
 
 
 def _shape_of(a: Words, b: Words) -> tuple[int, ...]:
+    if a.ndim == b.ndim == 2:
+        return a.shape[0], b.shape[1]
     return (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
 
 
@@ -94,7 +93,8 @@ def _as_matrices(a: Words, b: Words) -> tuple[Words, Words]:
     right = b[:, None] if b.ndim == 1 else b
     try:
         fit = fit and left.shape[-1] == right.shape[-2]
-        np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+        if left.ndim > 2 or right.ndim > 2:
+            np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
     except ValueError:
         fit = False
     if not fit:
@@ -131,9 +131,10 @@ def _multiply(
         tall = [np.broadcast_to(a, (*batch, *a.shape[-2:])).reshape(-1, a.shape[-1]) for a, _ in matrices]
         matrices = [(a, b.reshape(b.shape[-2:])) for a, (_, b) in zip(tall, matrices, strict=True)]
         out, batch = out.reshape(-1, out.shape[-1]), ()
-    kernel.matmul(
-        out, accumulate, *(np.broadcast_to(x, (*batch, *x.shape[-2:])) for pair in matrices for x in pair)
-    )
+    operands = [x for pair in matrices for x in pair]
+    if batch:
+        operands = [np.broadcast_to(x, (*batch, *x.shape[-2:])) for x in operands]
+    kernel.matmul(out, accumulate, *operands)
 
 
 def pack(words: Words, bits: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
