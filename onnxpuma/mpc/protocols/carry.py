@@ -19,7 +19,7 @@ from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, taken
 from onnxpuma.mpc.ring.arrays import as_plane, counting, filled, flat, joined, nothing, stacked
 from onnxpuma.mpc.ring.words import Words, from_integers, resized, word
 
-AT_ONCE = 1 << 12  # bytes of the bits of short planes: groups of one width are then computed together
+AT_ONCE = 1 << 15  # bits of short words, and bytes of short planes: those are computed together
 
 
 def _bits(words: Words, count: int) -> Words:
