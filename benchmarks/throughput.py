@@ -2,6 +2,7 @@
 
     python benchmarks/throughput.py [--model digits|llama|FILE] [--clients 1,4,16,64] [--json]
     python benchmarks/throughput.py --model llama --temperature 0.8 --top-k 20 [--alike]
+    python benchmarks/throughput.py --model digits --clients 64 --requests 5000 --warm 500
 
 Three servers run as processes on this machine over encrypted loopback connections. The clients are threads of
 this process, each with its own connections; they share plans, as a gateway's do. Each asks again as soon as
@@ -11,8 +12,11 @@ wait when a run begins are computed together (limits.batch).
 
 Every answer is compared with a plain run: of pictures the scores, of texts the tokens; a drawn token must be
 one of the likeliest that --top-k leaves. Each client has a temperature of its own, or, --alike, the same.
-Latencies are those that a client sees, planning included. Memory is the resident size of server 1, at the
-start and at the end of each measurement.
+Latencies are those that a client sees, planning included. Processor milliseconds are those of the servers
+and of this process for each answer; other programs change them less than the seconds. Memory is the resident
+size of each server after a tenth, half and all of a measurement. An error loses its request; a client
+that is silent two minutes after the end hangs. With --requests the exit status is 1 unless all answers came
+and were right, and the memory of each server changed by at most 5 %.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import resources
 from rich.console import Console
 from rich.table import Table
 
@@ -41,9 +46,12 @@ from onnxpuma.shipped import shipped_model
 from onnxpuma.tasks.decoder import causal_decoder
 from onnxpuma.tasks.sampling import Sampling, draw
 from onnxpuma.tasks.secure import SecureRunner
+from onnxpuma.transport.link import PARTIES
 
 LLAMA = Path(__file__).resolve().parent.parent / "tests" / "benchmarks" / "llama" / "model.onnx"
 TOLERANCE = 0.02  # of scores
+HUNG_SECONDS = 120.0
+FLAT = 0.05  # memory that changes by no larger share of itself is flat
 PROMPT = 4  # tokens
 
 
@@ -57,8 +65,16 @@ class Tally:
     rounds: list[int] = field(default_factory=list)  # of its run
     wrong: int = 0
     lost: list[str] = field(default_factory=list)  # errors
+    hung: int = 0  # clients
     seconds: float = 0.0
-    memory: tuple[int, int] = (0, 0)  # bytes, before and after
+    processor: tuple[float, float] = (0.0, 0.0)  # seconds, of the servers and of all clients
+    memory: resources.Memory | None = None
+
+    @property
+    def good(self) -> bool:
+        """Whether every request had its right answer, and no server's memory changed."""
+        flat = self.memory is not None and self.memory.growth <= FLAT
+        return not self.wrong and not self.lost and not self.hung and flat
 
     def as_dict(self) -> dict[str, Any]:
         ordered = np.sort(self.latencies) if self.latencies else np.zeros(1)
@@ -74,9 +90,10 @@ class Tally:
             "rounds": max(self.rounds, default=0),
             "wrong": self.wrong,
             "lost": len(self.lost),
+            "hung": self.hung,
             "errors": sorted(set(self.lost)),
-            "memory_before": self.memory[0],
-            "memory_after": self.memory[1],
+            "processor_ms": [1000 * spent / max(len(self.latencies), 1) for spent in self.processor],
+            "memory": [] if self.memory is None else self.memory.found,
         }
 
 
@@ -163,6 +180,8 @@ def measure(
 ) -> Tally:
     """What `clients` clients see that ask for this long, or until they have this many answers."""
     tally, over, lock = Tally(clients), threading.Event(), threading.Lock()
+    began = time.perf_counter()
+    memory = tally.memory = resources.Memory(servers.pids, requests or seconds)
 
     def answered(took: float, report: Any, right: bool) -> None:
         with lock:
@@ -170,6 +189,7 @@ def measure(
             tally.together.append(report.requests)
             tally.rounds.append(report.rounds)
             tally.wrong += not right
+            memory.look(len(tally.latencies) if requests else time.perf_counter() - began)
             if requests is not None and len(tally.latencies) >= requests:
                 over.set()
 
@@ -185,50 +205,42 @@ def measure(
             with lock:
                 tally.lost.append(error.message)
 
-    before, began = resident(servers.pids[1]), time.perf_counter()
+    spent = resources.processor(servers.pids), time.process_time()
     threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(clients)]
     for thread in threads:
         thread.start()
-    over.wait(seconds)
+    while not over.wait(1.0) and any(thread.is_alive() for thread in threads):
+        if time.perf_counter() - began > seconds:
+            over.set()
     over.set()
+    deadline = time.monotonic() + HUNG_SECONDS
     for thread in threads:
-        thread.join(120)
-        if thread.is_alive():
-            tally.lost.append("a client hangs")
+        thread.join(max(0.0, deadline - time.monotonic()))
+    tally.hung = sum(thread.is_alive() for thread in threads)
     tally.seconds = time.perf_counter() - began
-    tally.memory = before, resident(servers.pids[1])
+    memory.look(float("inf"))
+    tally.processor = resources.processor(servers.pids) - spent[0], time.process_time() - spent[1]
     return tally
 
 
-def resident(pid: int) -> int:
-    """Bytes of memory of a process."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
-
-
 def show(found: Sequence[dict[str, Any]]) -> None:
-    heads = (
-        "clients",
-        "requests",
-        "a second",
-        "p50 s",
-        "p95 s",
-        "p99 s",
-        "together",
-        "rounds",
-        "wrong",
-        "lost",
-    )
-    table = Table(*heads, "MB", box=None, pad_edge=False)  # fits 80 columns
-    for row in found:
-        table.add_row(
-            *(str(row[key]) for key in ("clients", "requests")),
-            f"{row['a_second']:.3g}",
-            *(f"{row[key]:.2f}" for key in ("p50", "p95", "p99")),
-            f"{row['together']:.1f}",
-            *(str(row[key]) for key in ("rounds", "wrong", "lost")),
-            f"{row['memory_before'] / 1e6:.0f} - {row['memory_after'] / 1e6:.0f}",
-        )
+    """Print a column for each measurement."""
+    table = Table("clients", *(str(row["clients"]) for row in found), box=None, pad_edge=False)
+    lines: dict[str, Callable[[dict[str, Any]], str]] = {
+        "answers": lambda row: str(row["requests"]),
+        "answers a second": lambda row: f"{row['a_second']:.3g}",
+        "seconds: p50, p95, p99": lambda row: ", ".join(f"{row[key]:.2f}" for key in ("p50", "p95", "p99")),
+        "requests of a run": lambda row: f"{row['together']:.1f}",
+        "rounds of a run, at most": lambda row: str(row["rounds"]),
+        "wrong, lost, hung": lambda row: f"{row['wrong']}, {row['lost']}, {row['hung']}",
+        "processor ms: servers, clients": lambda row: ", ".join(f"{ms:.0f}" for ms in row["processor_ms"]),
+    }
+    for name, text in lines.items():
+        table.add_row(name, *map(text, found))
+    for party in range(PARTIES):
+        held = [[mark[party] for mark in row["memory"]] for row in found]
+        texts = (", ".join(f"{size / 1e6:.0f}" for size in sizes) for sizes in held)
+        table.add_row(f"MB of server {party} at 10, 50, 100 %", *texts)
     Console().print(table)
 
 
@@ -237,6 +249,8 @@ def main() -> None:
     parser.add_argument("--model", default="digits", help="digits, llama, or an ONNX file")
     parser.add_argument("--clients", default="1,4,16,64", help="how many at once, one measurement each")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
+    parser.add_argument("--requests", type=int, help="answers of each measurement, in place of --seconds")
+    parser.add_argument("--warm", type=int, default=0, help="answers that do not count, before the first")
     parser.add_argument("--tokens", type=int, default=16, help="of each text")
     parser.add_argument("--batch", type=int, default=LimitConfig().batch, help="limits.batch")
     parser.add_argument("--latency-ms", type=float, default=NetworkConfig().latency_ms, help="to plan for")
@@ -258,15 +272,22 @@ def main() -> None:
     session = pictures(path) if drawings else texts(path, arguments.tokens, steering)
     limits = LimitConfig(batch=arguments.batch, connections=1000)
     network = NetworkConfig(latency_ms=arguments.latency_ms)
-    found = []
+    counts = [int(clients) for clients in arguments.clients.split(",")]
+    patience = arguments.seconds if arguments.requests is None else float("inf")
+    tallies = []
     with LocalCluster(path, limits=limits, network=network) as servers, servers.client() as first:
-        for clients in map(int, arguments.clients.split(",")):
+        if arguments.warm:
+            measure(servers, session, max(counts), patience, first, arguments.warm)
+        for clients in counts:
             print(f"{clients} clients ...", file=sys.stderr)
-            found.append(measure(servers, session, clients, arguments.seconds, first).as_dict())
+            tallies.append(measure(servers, session, clients, patience, first, arguments.requests))
+    found = [tally.as_dict() for tally in tallies]
     if arguments.json:
         print(json.dumps(found, indent=1))
     else:
         show(found)
+    if arguments.requests is not None and not all(tally.good for tally in tallies):
+        sys.exit("there are wrong, lost or hung requests, or memory that changed")
 
 
 if __name__ == "__main__":

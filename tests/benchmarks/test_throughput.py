@@ -21,10 +21,11 @@ def test_several_clients_at_once_are_answered_together() -> None:
     with LocalCluster(path) as servers, servers.client() as first:
         found = throughput.measure(servers, throughput.pictures(path), 6, 60.0, first, requests=18)
     told = found.as_dict()
-    assert (told["wrong"], told["lost"]) == (0, 0), told["errors"]
+    assert (told["wrong"], told["lost"], told["hung"]) == (0, 0, 0), told["errors"]
     assert told["requests"] >= 18
     assert max(found.together) > 1
-    assert told["memory_after"] > 0
+    assert [len(mark) for mark in told["memory"]] == [3, 3, 3]
+    assert min(told["processor_ms"]) > 0
     throughput.show([told])
 
 
@@ -36,10 +37,8 @@ def test_5000_requests_of_64_clients_lose_nothing_and_take_no_more_memory() -> N
     with LocalCluster(path, limits=LimitConfig(connections=1000)) as servers, servers.client() as first:
         throughput.measure(servers, session, 64, 600.0, first, requests=500)  # all caches are full now
         found = throughput.measure(servers, session, 64, 3000.0, first, requests=5000)
-    told = found.as_dict()
-    assert (told["wrong"], told["lost"]) == (0, 0), told["errors"]
-    assert told["requests"] >= 5000
-    assert abs(found.memory[1] / found.memory[0] - 1) < 0.05
+    assert found.good, found.as_dict()
+    assert len(found.latencies) >= 5000
 
 
 def greedy(number: int) -> None:

@@ -91,6 +91,27 @@ class SecretIds:
         return vectors
 
 
+def expand_all(values: Sequence[SecretIds]) -> None:
+    """Expand the keys of all these ids, those of tables of one size in one pass: the vectors are kept as by
+    `SecretIds.expand`. A level of the tree is a few calls, however many ids there are."""
+    due = [value for value in values if value._vectors is None]
+    for rows in dict.fromkeys(value.rows for value in due):
+        alike = [value for value in due if value.rows == rows]
+        own, following = _keys_of([v.own for v in alike]), _keys_of([v.following for v in alike])
+        vectors = evaluate(own, rows), evaluate(following, rows)
+        start = 0
+        for value in alike:
+            end = start + len(value.own.seed)
+            value._vectors = vectors[0][start:end], vectors[1][start:end]
+            start = end
+
+
+def _keys_of(keys: Sequence[Keys]) -> Keys:
+    """One holder's keys for tables of one size, one after the other."""
+    parts = zip(*((k.seed, k.corrections, k.leaves) for k in keys), strict=True)
+    return Keys(keys[0].holder, *(joined(part) for part in parts))
+
+
 Dealt: TypeAlias = "Form | SecretIds"  # dealt by a client to one party
 
 
@@ -109,12 +130,7 @@ def share_ids(ids: np.ndarray, rows: int) -> tuple[SecretIds, SecretIds, SecretI
 
 def joined_ids(values: Sequence[SecretIds], shape: tuple[int, ...]) -> SecretIds:
     """The ids of several values over tables of one size, one value after the other, in another shape."""
-
-    def together(keys: Sequence[Keys]) -> Keys:
-        parts = zip(*((k.seed, k.corrections, k.leaves) for k in keys), strict=True)
-        return Keys(keys[0].holder, *(joined(part) for part in parts))
-
-    own, following = together([v.own for v in values]), together([v.following for v in values])
+    own, following = _keys_of([v.own for v in values]), _keys_of([v.following for v in values])
     made = SecretIds(shape, values[0].rows, own, following)
     first, second = zip(*(value.take() for value in values), strict=True)
     made._vectors = joined(first), joined(second)

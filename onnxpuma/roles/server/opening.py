@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from onnxpuma.errors import InputError, OnnxpumaError, TransportError
 from onnxpuma.mpc.prf import PART_BYTES, AesStream, PartyKeys, derived_key, fresh_part
-from onnxpuma.mpc.protocols.dpf import BITS, Dealt, SecretIds
+from onnxpuma.mpc.protocols.dpf import BITS, Dealt, SecretIds, expand_all
 from onnxpuma.mpc.protocols.sketch import COMBINATIONS, Sketch, sketch
 from onnxpuma.mpc.ring.arrays import read, zeros
 from onnxpuma.mpc.ring.words import Words
@@ -47,12 +47,17 @@ class Side:
         if error is not None:
             self.standing, self.error = REFUSED, error
 
+    @property
+    def ids(self) -> list[SecretIds]:
+        """The keys of its secret ids."""
+        return [form for form in (self.inputs or {}).values() if isinstance(form, SecretIds)]
+
     def proof(self, party: int, session: bytes) -> Proof | None:
         """What shows the neighbours of `party` that its shares fit theirs; None if it does not run this."""
         if self.job is None or self.inputs is None:
             return None
         job, binding = self.job, (session, self.job.digest)
-        found = [form for form in self.inputs.values() if isinstance(form, SecretIds)]
+        found = self.ids
         mine = sketch(found, AesStream(derived_key(job.coins, b"sketch", *binding))) if found else None
         codes = {
             component: component_code(job.plan, party, job.request.private, component, binding)
@@ -116,6 +121,7 @@ def open_session(
     previous, following = (party - 1) % PARTIES, (party + 1) % PARTIES
     tag = Tag(batch.session, 0, 0, label)
     parts = {peer: (draw or fresh_part)() for peer in (previous, following)}
+    expand_all([form for side in sides for form in side.ids])
     proofs = [side.proof(party, batch.session) for side in sides]
     for peer in (previous, following):
         message: list[Buffer] = [parts[peer]]

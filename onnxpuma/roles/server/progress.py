@@ -11,7 +11,7 @@ from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import ClientPort
 from onnxpuma.transport.link import Link
 
-TELL_SECONDS = 0.05  # between two messages to a client
+TELL_SECONDS = 0.05  # between two messages of a run, on average: its clients share them
 
 
 def told_progress(batch: Batch, link: Link, port: ClientPort, began: float) -> Progress:
@@ -19,13 +19,14 @@ def told_progress(batch: Batch, link: Link, port: ClientPort, began: float) -> P
     monotonic clock."""
     told, before = 0.0, -1
     shares = shares_of([job.plan for job in batch.present])
+    pause = TELL_SECONDS * len(shares)
 
     def progress(done: int, of: int, label: str) -> None:
         nonlocal told, before
         now = time.monotonic()
         if before < 0:  # the opening does not count
             before = link.traffic.bytes_sent
-        if link.party == 0 and now > told + TELL_SECONDS:
+        if link.party == 0 and now > told + pause:
             told = now
             sent = link.traffic.bytes_sent - before
             for job, share in zip(batch.present, shares, strict=True):

@@ -8,7 +8,7 @@ import pytest
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols import dpf
-from onnxpuma.mpc.protocols.dpf import depth_of, evaluate, generate, look_up, share_ids
+from onnxpuma.mpc.protocols.dpf import depth_of, evaluate, expand_all, generate, look_up, share_ids
 from onnxpuma.mpc.ring.words import decode
 from onnxpuma.mpc.sharing import opened
 from onnxpuma.mpc.simulate import shared_reals, simulate
@@ -28,6 +28,17 @@ def test_large_batches_are_expanded_in_pieces(monkeypatch: pytest.MonkeyPatch) -
     whole = evaluate(first, 50)
     monkeypatch.setattr(dpf, "_CHUNK", 120)
     assert np.array_equal(evaluate(first, 50), whole)
+
+
+def test_ids_of_many_values_are_expanded_as_each_alone() -> None:
+    given = [(np.array([3, 0]), 5), (np.array([[199]]), 200), (np.array([4]), 5), (np.zeros(0, int), 200)]
+    values = [share_ids(ids, rows)[1] for ids, rows in given]
+    alone = [(evaluate(v.own, v.rows), evaluate(v.following, v.rows)) for v in values]
+    values[2].expand()
+    expand_all(values)
+    for value, expected in zip(values, alone, strict=True):
+        for found, one in zip(value.take(), expected, strict=True):
+            assert np.array_equal(found, one)
 
 
 @pytest.mark.parametrize("holder", [0, 1])
