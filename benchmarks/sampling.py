@@ -29,6 +29,8 @@ ROWS = {
     "top-k of 20": (1.0, 20, 1, 0),
     "top-k of 50": (1.0, 50, 1, 0),
     "top-k of 50, top-p, min-p": (1.0, 50, 0.9, 0.05),
+    "top-p of the likeliest 128": (1.0, 128, 0.9, 0),
+    "top-p of the likeliest 256": (1.0, 256, 0.9, 0),
     "top-p": (1.0, 0, 0.9, 0),
 }
 

@@ -20,7 +20,7 @@ from onnxpuma.config import ClusterConfig, PartyConfig, TimeoutConfig
 from onnxpuma.roles.client.client import Client
 from onnxpuma.roles.local.cluster import LocalCluster
 from onnxpuma.roles.owner.owner import share_model
-from onnxpuma.roles.server import agreement, follower, leader, request_loop
+from onnxpuma.roles.server import agreement, follower, leader, request_loop, returning
 from onnxpuma.roles.server import job as job_module
 from onnxpuma.roles.server.orders import Orders
 from onnxpuma.roles.server.server import Server
@@ -255,6 +255,6 @@ def give_until() -> Callable[..., None]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The clock that agreement and jobs read; a test moves it on."""
     now = SimpleNamespace(time=1000.0)
-    for module in (agreement, follower, leader, job_module):
+    for module in (agreement, follower, leader, job_module, returning):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now.time))
     return now

@@ -7,7 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from onnxpuma.config import LimitConfig
+from onnxpuma.plan.plan import Selection
 from onnxpuma.roles.server.job import Batch
+from onnxpuma.roles.server.returning import MOST_SECONDS, SHARE
 from tests.roles.test_agreement import Net
 
 
@@ -118,3 +120,60 @@ def test_a_run_waits_a_moment_for_requests_on_their_way(net: Net, clock: SimpleN
     net.ask(4, (0,))
     clock.time += 0.02
     assert [numbers(batch) for batch in settled(net)[0]] == [[3]], "it waits no longer than that"
+
+
+def continued(net: Net, batch: Batch, seconds: float) -> None:
+    """The run of these requests, which keep values, has ended after so many seconds."""
+    for job in batch.present:
+        job.asked.selection = Selection((), ("present",))
+    net.parties[0].ended(batch.present, seconds)
+
+
+def test_texts_that_began_apart_share_their_runs_from_then_on(net: Net, clock: SimpleNamespace) -> None:
+    net.ask(1, client="a", route=b"a")
+    held_back(net)
+    first = settled(net)[0][0]
+    net.ask(2, client="b", route=b"b")
+    held_back(net)
+    continued(net, first, 0.8)
+    assert settled(net)[0] == [], "a's next token could join"
+    assert net.parties[0].gathering
+    net.ask(3, client="a", route=b"a")
+    held_back(net)
+    assert [sorted(map(int, numbers(batch))) for batch in settled(net)[0]] == [[2, 3]]
+
+
+def test_who_does_not_come_back_is_not_waited_for(net: Net, clock: SimpleNamespace) -> None:
+    net.ask(1, client="a", route=b"a")
+    held_back(net)
+    first = settled(net)[0][0]
+    net.ask(2, client="b", route=b"b")
+    held_back(net)
+    continued(net, first, 0.8)
+    clock.time += SHARE * 0.8 - 0.01
+    assert settled(net)[0] == []
+    clock.time += 0.02
+    assert [numbers(batch) for batch in settled(net)[0]] == [[2]]
+    continued(net, first, 3600.0)
+    net.ask(4, client="c", route=b"c")
+    held_back(net)
+    clock.time += MOST_SECONDS + 0.01
+    assert [numbers(batch) for batch in settled(net)[0]] == [[4]]
+
+
+@pytest.mark.parametrize("graph", [b"same", b"other"])
+def test_only_who_could_join_is_waited_for(net: Net, graph: bytes) -> None:
+    """Neither those of another graph, nor requests that keep nothing."""
+    for job in net.ask(1, client="a", route=b"a"):
+        job.request.body.model_digest = graph
+    held_back(net)
+    first = settled(net)[0][0]
+    for job in net.ask(2, client="b", route=b"b"):
+        job.request.body.model_digest = b"same"
+    held_back(net)
+    if graph == b"other":
+        continued(net, first, 0.8)
+    else:
+        first.present[0].asked.selection = Selection(("y",))
+        net.parties[0].ended(first.present, 0.8)
+    assert [numbers(batch) for batch in settled(net)[0]] == [[2]]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
+from threading import Barrier
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,6 +38,12 @@ def pair(kit: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="module")
 def servers(causal: Path) -> Iterator[LocalCluster]:
     with LocalCluster(causal) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def paired(pair: Path) -> Iterator[LocalCluster]:
+    with LocalCluster(pair) as cluster:
         yield cluster
 
 
@@ -92,13 +101,40 @@ def test_a_text_without_the_logits_that_the_owner_hides(causal: Path, tmp_path: 
         assert written(pipe, "hello", max_new_tokens=3) == want
 
 
-def test_an_encoder_decoder_is_the_same_as_in_the_clear(pair: Path) -> None:
+def test_an_encoder_decoder_is_the_same_as_in_the_clear(pair: Path, paired: LocalCluster) -> None:
     with pipeline("translation", pair, plain=True) as pipe:
         want = written(pipe, "hello", max_new_tokens=6)
-    with pipeline("translation", pair) as pipe:
+    with pipeline("translation", folder=pair, runner=SecureRunner(paired.client())) as pipe:
         assert set(pipe.runner.graphs) == {"encoder_model", "decoder_model", "decoder_with_past_model"}
         assert tasks_of(pipe.runner, ModelFolder(pair))[0] == "text2text-generation"
         assert written(pipe, "hello", max_new_tokens=6) == want
+
+
+def test_texts_of_an_encoder_decoder_share_their_runs(pair: Path, paired: LocalCluster) -> None:
+    """Encoder and both decoders, texts of several lengths."""
+    texts, shared = ["hello", "words", "a", "longer text"], dict[str, int]()
+    with pipeline("translation", pair, plain=True) as pipe:
+        want = [written(pipe, text, max_new_tokens=6) for text in texts]
+    together = Barrier(len(texts))
+    with closing(SecureRunner(paired.client())) as first, ThreadPoolExecutor(len(texts)) as pool:
+
+        def write(text: str) -> list[int]:
+            runner = first.another()
+            run = runner._client.run
+
+            def recorded(*feed: Any, graph: str, **options: Any) -> Any:
+                together.wait(60)
+                outcome = run(*feed, graph=graph, **options)
+                shared[graph] = max(shared.get(graph, 0), outcome.reports[0].requests)
+                return outcome
+
+            runner._client.run = recorded
+            with pipeline("translation", folder=pair, runner=runner) as own:
+                return written(own, text, max_new_tokens=6)
+
+        assert list(pool.map(write, texts)) == want
+    assert shared.keys() == {"encoder_model", "decoder_model", "decoder_with_past_model"}
+    assert min(shared.values()) > 1
 
 
 def test_a_cluster_is_asked_by_its_file(causal: Path, servers: LocalCluster) -> None:

@@ -153,6 +153,10 @@ class Agreement(ABC):
         return True
 
     @abstractmethod
+    def ended(self, jobs: Sequence[Job], seconds: float) -> None:
+        """Note that the run of these requests took so long, and that they have their answers."""
+
+    @abstractmethod
     def take(self, peer: int, message: Control) -> None:
         """Take in a control message."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from onnxpuma.errors import PlanError
@@ -22,6 +23,9 @@ class Follower(Agreement):
         super().__init__(*of, **settings)
         self._starts: dict[bytes, tuple[wire_pb2.Start, float]] = {}  # by request: those not answered yet
         self._begin: deque[Batch] = deque()  # jobs that party 0 has begun
+
+    def ended(self, jobs: Sequence[Job], seconds: float) -> None:
+        """Party 0 alone decides which requests wait for others."""
 
     def take(self, peer: int, message: Control) -> None:
         if isinstance(message, wire_pb2.Start) and peer == 0:

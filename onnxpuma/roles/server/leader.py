@@ -12,6 +12,7 @@ from onnxpuma.errors import PeerLostError
 from onnxpuma.roles.server.agreement import Agreement, are_coins, strange
 from onnxpuma.roles.server.job import Batch, Job
 from onnxpuma.roles.server.places import has_place, in_order, together
+from onnxpuma.roles.server.returning import Returning
 from onnxpuma.roles.server.turns import Turns
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.failure import error_of
@@ -26,6 +27,14 @@ class Leader(Agreement):
     def __init__(self, *of: Any, **settings: Any) -> None:
         super().__init__(*of, **settings)
         self.turns = Turns()
+        self.returning = Returning()
+
+    def add(self, job: Job) -> None:
+        super().add(job)
+        self.returning.came(job)
+
+    def ended(self, jobs: Sequence[Job], seconds: float) -> None:
+        self.returning.answered(jobs, seconds)
 
     def take(self, peer: int, message: Control) -> None:
         job = next((j for j in self.jobs.values() if j.session == message.session), None)
@@ -74,11 +83,13 @@ class Leader(Agreement):
         return Batch(first.session, list(jobs))
 
     def _gathers(self, agreed: Sequence[Job]) -> bool:
-        """Whether a run had better wait a moment: for requests that just came, and may join it."""
+        """Whether a run had better wait a moment: for requests that just came, or are expected, and may join
+        it."""
         if len(agreed) >= self.limits.batch:
             return False
         latest = time.monotonic() - self.gather
-        return any(job.since > latest for job in self.jobs.values() if job not in agreed)
+        just_came = any(job.since > latest for job in self.jobs.values() if job not in agreed)
+        return just_came or self.returning.may_join(agreed)
 
     def _chosen(self, agreed: Sequence[Job]) -> list[Job]:
         """The jobs of the next run, by turns; none if a free place is for none of them."""

@@ -165,7 +165,8 @@ class Runs:
             if begun.witness is not None:
                 job, owner = batch.present[0], graph.plans.blueprint.owner_key
                 self.records.retained.keep(job.request, owner, begun.witness.evidence(job))
-        self.reception.admission.ran(time.monotonic() - run.began, len(done), len(self))
+        seconds = time.monotonic() - run.began
+        self.reception.admission.ran(seconds, len(done), len(self))
         store = self.reception.store
         for job, one in zip(batch.present, done, strict=True):
             store.release(job.request.client, job.asked.release)
@@ -173,6 +174,7 @@ class Runs:
                 store.put(job.request.client, job.asked.handle, one.kept)
             self.port.reply(job.request, one.body, one.buffers)
             _log.info("%s is done after %.2f s, %d bytes sent", job, one.body.seconds, one.body.bytes_sent)
+        self.agreement.ended(batch.present, seconds)
 
     def _fail(self, batch: Batch, error: Exception) -> None:
         """Tell the other servers and the clients that a run has failed."""
