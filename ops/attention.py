@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -41,8 +41,11 @@ from onnxpuma.ops.factors import factor_bits, times_numbers
 from onnxpuma.ops.lengths import largest_score
 from onnxpuma.ops.limits import Arrays, Limit
 from onnxpuma.ops.numerators import (
-    all_numerators,
-    all_numerators_cost,
+    Powers,
+    all_powers,
+    all_powers_cost,
+    numerators,
+    numerators_cost,
     row_reciprocals,
     row_reciprocals_cost,
 )
@@ -112,9 +115,9 @@ def _cost(call: Call) -> Cost:
     how = reading_of(call)
     ring = numerator_bits(call, _shown(call) == 3)
     product = shift_cost(s.context, how.numerator - how.more, ring, bits=call.ring)
-    inverse = row_reciprocals_cost(len(lengths), s.keys, call.ring, how, call.network)
-    numerators = all_numerators_cost(lengths, form, ring, how)
-    total = total + (numerators | _values_cost(call)) + (product | inverse)
+    inverse = row_reciprocals_cost(lengths, s.keys, call.ring, how, call.network)
+    total = total + (all_powers_cost(lengths, form, ring, how) | _values_cost(call))
+    total = total + ((numerators_cost(lengths, ring) + product) | inverse)
     shown = _shown_cost(call, int(np.prod(s.scores, dtype=np.int64)))
     made = call.outputs[0].resting.bits
     return total + (shift_cost(s.context, how.more + how.sum_read(call.ring), call.ring, bits=made) | shown)
@@ -247,21 +250,26 @@ def _attend(
     beside_it = truncated(party, v, call.reals)
     how = reading_of(call)
     ring = numerator_bits(call, _shown(call) == 3)
-    peaks = all_numerators(party, flat, lengths[kept], ring, how)
-    e, values = yield from parallel([peaks, beside_it])
-    v = values.repeat(repeated, axis=1)
-
-    weights = e.spaced(standing, s.scores)  # (batch, heads, queries, keys)
-    sums = weights.sum(-1).reshape(-1)[kept]
-    finer = call.reals.finer(how.more)
-    both = [
-        truncated(party, matmul(party, *in_one_ring(weights, v)), finer),
-        row_reciprocals(party, sums, s.keys, how, call.ring, call.network),
+    before: list[Protocol[Any]] = [all_powers(party, flat, lengths[kept], ring, how), beside_it]
+    parts, values = yield from parallel(before)
+    after: list[Protocol[Any]] = [
+        _weighted(party, call, parts, standing, values.repeat(repeated, axis=1)),
+        row_reciprocals(party, parts, s.keys, how, call.ring, call.network),
     ]
-    context, inverse = yield from parallel(both)
+    (weights, context), inverse = yield from parallel(after)
     factor = inverse.spaced(np.flatnonzero(kept), (*s.scores[:3], 1))
     wanted = [truncated(party, multiply(party, context, factor), call.outputs[0].resting)]
     if _shown(call) is not None:
         wanted.append(truncated(party, multiply(party, weights, factor) if _shown(call) == 3 else shown))
     done = yield from parallel(wanted)
     return done[0], done[-1]
+
+
+def _weighted(
+    party: Party, call: Call, parts: Sequence[Powers], standing: np.ndarray | None, v: Replicated
+) -> Protocol[tuple[Replicated, Replicated]]:
+    """The numerators by keys, (batch, heads, queries, keys), and the sums of values times them."""
+    e = yield from numerators(party, parts)
+    weights = e.spaced(standing, shapes_of(call).scores)
+    product = matmul(party, *in_one_ring(weights, v))
+    return weights, (yield from truncated(party, product, call.reals.finer(reading_of(call).more)))

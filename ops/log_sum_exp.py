@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.forms import Form, Replicated, zeros
+from onnxpuma.mpc.forms import Form, Replicated, joined, zeros
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.logarithm import FRACTION as LOG_FRACTION
 from onnxpuma.mpc.protocols.pivots import over_parts, spread
@@ -23,7 +23,7 @@ from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.exponential import log_cost, log_of
 from onnxpuma.ops.lengths import spread_of_scores
 from onnxpuma.ops.limits import Arrays, Limit
-from onnxpuma.ops.numerators import all_numerators_cost, all_peaks
+from onnxpuma.ops.numerators import all_powers, all_powers_cost, numerators, numerators_cost
 from onnxpuma.ops.reduce import axes_of, not_empty
 from onnxpuma.ops.registry import Call, Result, Value, operator
 from onnxpuma.ops.running import running
@@ -96,7 +96,8 @@ def _sum_cost(call: Call) -> Cost:
     if not len(lengths):
         return Cost()
     how = Reading(scores.spread)
-    peaks = brought_up_cost(call, x) + all_numerators_cost(lengths, Replicated, call.ring, how)
+    peaks = brought_up_cost(call, x) + all_powers_cost(lengths, Replicated, call.ring, how)
+    peaks = peaks + numerators_cost(lengths, call.ring)
     source = how.coarse_bits
     back = over_parts(len(lengths), lambda n: resolve_cost(n, 0, source, Replicated, call.ring))
     return peaks + (log_cost(len(lengths)) | back)
@@ -114,7 +115,9 @@ def _log_sums(party: Party, call: Call, x: Replicated) -> Protocol[Replicated]:
     # 1. each row less its first score
     starts, row = np.cumsum(lengths) - lengths, np.repeat(np.arange(len(lengths)), lengths)
     first = flat[starts]
-    e, tops = yield from all_peaks(party, flat - first[row], lengths, call.ring, Reading(scores.spread))
+    how = Reading(scores.spread)
+    parts = yield from all_powers(party, flat - first[row], lengths, call.ring, how)
+    e, tops = (yield from numerators(party, parts)), joined([part.tops for part in parts])
     # 2. the logarithm of the sum, while the maximum returns to the full ring
     sums = e.run_sums(starts)
     logarithm, highest = yield from parallel(

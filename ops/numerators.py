@@ -7,16 +7,23 @@ one: so the sums of rows have a known range.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost, Network
 from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms import Replicated, Shares, joined, see
-from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.protocols.convert import replicate_pair, replicate_pair_cost, split, split_cost
+from onnxpuma.mpc.forms import Pair, Replicated, Shares, joined, see
+from onnxpuma.mpc.party import Party, Protocol, parallel
+from onnxpuma.mpc.protocols.convert import (
+    pass_on,
+    pass_on_cost,
+    replicate_pair,
+    replicate_pair_cost,
+    split,
+    split_cost,
+)
 from onnxpuma.mpc.protocols.exp_softmax import FRACTION as EXP_FRACTION
 from onnxpuma.mpc.protocols.exp_softmax import (
     POWER,
@@ -32,87 +39,100 @@ from onnxpuma.mpc.protocols.maximum import (
     row_maximum_by_fours_cost,
     row_maximum_cost,
 )
-from onnxpuma.mpc.protocols.pivots import FEW_ROWS, each_led, over_parts, runs, spread_all
-from onnxpuma.mpc.protocols.reciprocal import digits_of, inverse_cost, reciprocal
+from onnxpuma.mpc.protocols.pivots import each_led, runs
+from onnxpuma.mpc.protocols.reciprocal import digits_of, inverse_cost, reciprocal, ring_of
 from onnxpuma.mpc.protocols.times_power import Way, fastest
-from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost
+from onnxpuma.mpc.protocols.widen import widen, widen_cost
 from onnxpuma.mpc.ring.arrays import integers
 from onnxpuma.ops.score_reading import COARSE, FINE, Reading
 
 
-def numerators(
+@dataclass(frozen=True)
+class Powers:
+    """The numerators of some rows, still at the twins of a pivot (`powers`)."""
+
+    # (n,), at `Reading.numerator` fraction bits, in the ring of the numerators.
+    shares: Pair
+    # m of each row, (rows,), of a histogram less the row's first score.
+    tops: Replicated
+    # Where each row begins.
+    starts: np.ndarray
+
+
+def powers(
     party: Party, x: Shares, lengths: np.ndarray, pivot: int, bits: int, how: Reading
-) -> Protocol[tuple[Replicated, Replicated]]:
-    """e^(x - m - above) of rows laid end to end, (n,), at `how.numerator` fraction bits mod 2^bits, and m of
-    each row, (rows,), of a histogram less the row's first score.
+) -> Protocol[Powers]:
+    """e^(x - m - above) of rows laid end to end, (n,), mod 2^bits.
 
     Each row's maximum lies less than `how.above` above m and less than `how.below` below it. A score that is
     further below m than the window reaches may count as zero. Error: below 2^-17, in a fine window 2^-20 of
-    the result and 2^-24. Rounds: those of the maximum and 4, or 5 for a wide spread; one less if
-    `how.wide`. Bits: `numerators_cost`.
+    the result and 2^-24. Rounds: those of the maximum and 3, or 4 for a wide spread; one less if
+    `how.wide`. Bits: `_cost_of_powers`.
     """
     fine, read = split(party, x, pivot, Format(how.bits, FINE)), how.shifted_bits
-    row = np.repeat(np.arange(len(lengths)), lengths)
+    starts, row = np.cumsum(lengths) - lengths, np.repeat(np.arange(len(lengths)), lengths)
     if how.peak is None:
         largest = row_maximum_by_fours if how.fours else row_maximum
         tops = yield from largest(party, fine.lowered(FINE - COARSE, how.coarse_bits), lengths)
         top = see(party, tops[row], pivot).raised(FINE - COARSE, read)
     else:
-        fine = fine - fine[(np.cumsum(lengths) - lengths)[row]]
+        fine = fine - fine[starts[row]]
         tops = yield from row_peak(party, fine, lengths, how.peak, read)
         top = see(party, tops[row], pivot)
     below = fine.modulo(read) - top
     below, shift = below.plus_numbers(how.offset), EXP_FRACTION - how.numerator
     if how.wide:
         long = yield from exp_window_long(party, below, how.window, bits + shift)
-        found = replicate_pair(party, long.lowered(shift, Format(bits, how.numerator)))
-        yield
-        return found, tops
+        return Powers(long.lowered(shift, Format(bits, how.numerator)), tops, starts)
     y = yield from exp_window(party, below, how.window)
-    return (yield from lift_pair(party, y.lowered(shift), bits, least=-1)), tops
+    return Powers((yield from widen(party, y.lowered(shift), bits, least=-1)), tops, starts)
 
 
 def powers_cost(elements: int, ring: int, how: Reading) -> Cost:
-    """From a score less m to its numerator mod 2^ring. The first message leaves with the one before."""
+    """From a score less m to its numerator mod 2^ring, Replicated. The first message leaves with the one
+    before."""
+    return _shared_cost(elements, ring, how) + replicate_pair_cost(elements, ring)
+
+
+def _shared_cost(elements: int, ring: int, how: Reading) -> Cost:
+    """Of `powers_cost`, the part until the twins have the numerators."""
     shift = EXP_FRACTION - how.numerator
     if how.wide:
-        exp = exp_window_long_cost(elements, how.digit_bits, how.window, ring + shift).merged()
-        return exp + replicate_pair_cost(elements, ring)
+        return exp_window_long_cost(elements, how.digit_bits, how.window, ring + shift).merged()
     exp = exp_window_cost(elements, how.digit_bits, how.window).merged()
-    return exp + lift_pair_cost(elements, POWER.bits - shift, ring)
+    return exp + widen_cost(elements, POWER.bits - shift, ring)
 
 
-def numerators_cost(elements: int, lengths: np.ndarray, form: type, ring: int, how: Reading) -> Cost:
+def _cost_of_powers(elements: int, lengths: np.ndarray, form: type, ring: int, how: Reading) -> Cost:
     read = split_cost(elements, how.bits, form)
     if how.peak is None:
         largest = row_maximum_by_fours_cost if how.fours else row_maximum_cost
         highest = largest(elements, lengths, how.coarse_bits)
     else:
         highest = row_peak_cost(lengths, how.peak, how.shifted_bits)
-    return Cost(0, read.bits) + highest + powers_cost(elements, ring, how)
+    return Cost(0, read.bits) + highest + _shared_cost(elements, ring, how)
 
 
-def all_numerators(
+def all_powers(
     party: Party, flat: Shares, lengths: np.ndarray, bits: int, how: Reading
-) -> Protocol[Replicated]:
-    """The first result of `all_peaks`."""
-    return (yield from all_peaks(party, flat, lengths, bits, how))[0]
+) -> Protocol[list[Powers]]:
+    """`powers` with the rows spread over the three pivots."""
 
-
-def all_peaks(
-    party: Party, flat: Shares, lengths: np.ndarray, bits: int, how: Reading
-) -> Protocol[tuple[Replicated, Replicated]]:
-    """`numerators` with the rows spread over the three pivots."""
-
-    def each(piece: tuple[slice, slice], pivot: int) -> Protocol[tuple[Replicated, Replicated]]:
+    def each(piece: tuple[slice, slice], pivot: int) -> Protocol[Powers]:
         rows, elements = piece
-        return numerators(party, flat[elements], lengths[rows], pivot, bits, how)
+        return powers(party, flat[elements], lengths[rows], pivot, bits, how)
 
-    done = yield from each_led(party, runs(lengths), each)
-    return joined([e for e, _ in done]), joined([m for _, m in done])
+    return (yield from each_led(party, runs(lengths), each))
 
 
-def all_numerators_cost(lengths: np.ndarray, form: type, ring: int, how: Reading) -> Cost:
+def numerators(party: Party, parts: Sequence[Powers]) -> Protocol[Replicated]:
+    """The numerators of all rows, (n,). Rounds: 1; bits: `numerators_cost`."""
+    found = [replicate_pair(party, part.shares) for part in parts]
+    yield
+    return joined(found)
+
+
+def all_powers_cost(lengths: np.ndarray, form: type, ring: int, how: Reading) -> Cost:
     return _all_cost(integers(lengths).tobytes(), form, ring, how)
 
 
@@ -120,7 +140,14 @@ def all_numerators_cost(lengths: np.ndarray, form: type, ring: int, how: Reading
 def _all_cost(packed: bytes, form: type, ring: int, how: Reading) -> Cost:
     total, lengths = Cost(), integers(np.frombuffer(packed, np.int64))
     for rows, elements in runs(lengths):
-        total |= numerators_cost(elements.stop - elements.start, lengths[rows], form, ring, how)
+        total |= _cost_of_powers(elements.stop - elements.start, lengths[rows], form, ring, how)
+    return total
+
+
+def numerators_cost(lengths: np.ndarray, ring: int) -> Cost:
+    total = Cost()
+    for _, elements in runs(lengths):
+        total |= replicate_pair_cost(elements.stop - elements.start, ring)
     return total
 
 
@@ -136,44 +163,56 @@ def fastest_reading(
     the ring of its powers."""
     fours = replace(tournament, fours=True)
     ways = {
-        "tournament": (tournament, all_numerators_cost(lengths, form, ring, tournament)),
-        "tournament by fours": (fours, all_numerators_cost(lengths, form, ring, fours)),
+        "tournament": (tournament, all_powers_cost(lengths, form, ring, tournament)),
+        "tournament by fours": (fours, all_powers_cost(lengths, form, ring, fours)),
     }
     if others:
-        costs = [(how, all_numerators_cost(lengths, form, ring, how)) for how in others]
+        costs = [(how, all_powers_cost(lengths, form, ring, how)) for how in others]
         ways["histogram"] = min(costs, key=lambda way: (way[1].rounds, way[1].bits))
     found = ways[network.fastest({name: cost for name, (_, cost) in ways.items()})][0]
     rings = {"powers, then a lift": found, "powers in a wide ring": replace(found, wide=True)}
-    costs_of = {name: all_numerators_cost(lengths, form, ring, how) for name, how in rings.items()}
+    costs_of = {name: all_powers_cost(lengths, form, ring, how) for name, how in rings.items()}
     return rings[network.fastest(costs_of)]
 
 
 def row_reciprocals(
-    party: Party, sums: Replicated, longest: int, how: Reading, ring: int, network: Network
+    party: Party, parts: Sequence[Powers], longest: int, how: Reading, ring: int, network: Network
 ) -> Protocol[Replicated]:
-    """1 / sum of each row, (rows,), `sum_read` fraction bits mod 2^ring."""
+    """1 / sum of each row of numerators, (rows,), `sum_read` fraction bits mod 2^ring.
+
+    The twins add up their shares, so the sums leave for the next pivot while the numerators become
+    Replicated. Rounds and bits: `row_reciprocals_cost`; the first round is that of `numerators`.
+    """
+    digits, made = _sums_read(longest, how, ring)
+    counts = tuple(len(part.starts) for part in parts)
+    way = fastest(network, lambda w: _reciprocals_cost(counts, longest, ring, how, w))
+
+    def inverse(part: Powers) -> Protocol[Replicated]:
+        sums = pass_on(party, part.shares.modulo(ring_of(digits)).run_sums(part.starts))
+        return reciprocal(party, sums, sums.pivot, made, digits, way=way)
+
+    return joined((yield from parallel(inverse(part) for part in parts)))
+
+
+def _sums_read(longest: int, how: Reading, ring: int) -> tuple[tuple[int, int], Format]:
+    """The digits of a row's sum, and the format of its reciprocal."""
     digits = digits_of(how.least_sum, float(longest), Format(ring, how.numerator))
-    made = Format(ring, how.sum_read(ring))
-    way = fastest(network, lambda w: _reciprocals_cost(sums.size, longest, ring, how, w))
-
-    def each(parts: Sequence[Replicated], pivot: int) -> Protocol[list[Replicated]]:
-        return [(yield from reciprocal(party, parts[0], pivot, made, digits, way=way))]
-
-    (inverse,) = yield from spread_all(party, [sums], each, FEW_ROWS)
-    return inverse
+    return digits, Format(ring, how.sum_read(ring))
 
 
-def row_reciprocals_cost(count: int, longest: int, ring: int, how: Reading, network: Network) -> Cost:
-    way = fastest(network, lambda w: _reciprocals_cost(count, longest, ring, how, w))
-    return _reciprocals_cost(count, longest, ring, how, way)
+def row_reciprocals_cost(
+    lengths: np.ndarray, longest: int, ring: int, how: Reading, network: Network
+) -> Cost:
+    counts = tuple(rows.stop - rows.start for rows, _ in runs(lengths))
+    way = fastest(network, lambda w: _reciprocals_cost(counts, longest, ring, how, w))
+    return _reciprocals_cost(counts, longest, ring, how, way)
 
 
 @lru_cache(maxsize=256)  # the layers of a model ask alike
-def _reciprocals_cost(count: int, longest: int, ring: int, how: Reading, way: Way) -> Cost:
-    digits = digits_of(how.least_sum, float(longest), Format(ring, how.numerator))
-    made = Format(ring, how.sum_read(ring))
-
-    def each(size: int) -> Cost:
-        return inverse_cost("reciprocal", size, digits, how.numerator, made, form=Replicated, way=way)
-
-    return over_parts(count, each, FEW_ROWS)
+def _reciprocals_cost(counts: tuple[int, ...], longest: int, ring: int, how: Reading, way: Way) -> Cost:
+    digits, made = _sums_read(longest, how, ring)
+    total = Cost()
+    for count in counts:
+        found = inverse_cost("reciprocal", count, digits, how.numerator, made, form=Replicated, way=way)
+        total |= found | pass_on_cost(count, ring_of(digits))
+    return total

@@ -15,15 +15,17 @@ import numpy as np
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Form, Replicated, Shares, zeros
-from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.lengths import spread_of_scores
 from onnxpuma.ops.limits import Arrays, Limit, Measure, Needs
 from onnxpuma.ops.numerators import (
-    all_numerators,
-    all_numerators_cost,
+    all_powers,
+    all_powers_cost,
     fastest_reading,
+    numerators,
+    numerators_cost,
     row_reciprocals,
     row_reciprocals_cost,
 )
@@ -74,8 +76,9 @@ def _softmax_cost(call: Call) -> Cost:
     if rows * length == 0 or not len(lengths):
         return Cost()
     (x,), how = call.secrets, _reading(call)
-    first = brought_up_cost(call, x) + all_numerators_cost(lengths, _form(call), call.ring, how)
-    first = first + row_reciprocals_cost(len(lengths), length, call.ring, how, call.network)
+    first = brought_up_cost(call, x) + all_powers_cost(lengths, _form(call), call.ring, how)
+    inverse = row_reciprocals_cost(lengths, length, call.ring, how, call.network)
+    first = first + (numerators_cost(lengths, call.ring) | inverse)
     shift = how.numerator + how.sum_read(call.ring) - call.reals.fraction
     return first + shift_cost(rows * length, shift, call.ring)
 
@@ -176,10 +179,10 @@ def softmax(party: Party, call: Call, x: Shares) -> Protocol[Sequence[Form]]:
     moved = up.moveaxis(axis, -1) if up.shape else up.reshape(1)
     shape, (rows, length) = moved.shape, _rows(call)
     how = _reading(call)
-    e = yield from all_numerators(party, entered(moved, scores), lengths, call.ring, how)
+    parts = yield from all_powers(party, entered(moved, scores), lengths, call.ring, how)
+    inverses = row_reciprocals(party, parts, length, how, call.ring, call.network)
+    e, inverse = yield from parallel([numerators(party, parts), inverses])
     table = e.spaced(scores.places, (rows, length))
-    kept = scores.lengths > 0
-    inverse = yield from row_reciprocals(party, table.sum(-1)[kept], length, how, call.ring, call.network)
-    factor = inverse.spaced(np.flatnonzero(kept), (rows, 1))
+    factor = inverse.spaced(np.flatnonzero(scores.lengths > 0), (rows, 1))
     result = yield from truncated(party, multiply(party, table, factor))
     return [result.reshape(shape).moveaxis(-1, axis)]

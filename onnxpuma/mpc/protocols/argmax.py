@@ -3,7 +3,7 @@
 By twos: neighbours play, so the left one always stands earlier. A winner's place is the path that it took,
 one XOR-shared bit a level. Choosing between two paths takes 3 bits for each bit of a path, where gating a
 place would take a word. By fours (fours.py): fewer rounds, more bits, and the place is a word beside the
-value.
+value. A long row may begin by twos, which costs what most of its elements cost, and end by fours.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from onnxpuma.mpc.ring.arrays import as_plane, counting, indices, nothing, unpac
 from onnxpuma.mpc.ring.words import Words, from_integers, word
 
 PLACE_BITS = WHOLE.bits
+FEW = 1024  # elements of a part of a row from which Way.MIXED goes on by fours
 
 
 class Way(Enum):
@@ -42,6 +43,11 @@ class Way(Enum):
 
     TWOS = "by twos"
     FOURS = "by fours"
+    MIXED = "by twos, then by fours"
+
+    def until(self, length: int) -> int:
+        """The elements of a row from which it is played by fours."""
+        return FEW if self is Way.MIXED else length
 
 
 def tournament(party: Party, x: Replicated, pivot: int) -> Protocol[tuple[Replicated, list[Bit]]]:
@@ -52,8 +58,14 @@ def tournament(party: Party, x: Replicated, pivot: int) -> Protocol[tuple[Replic
     `wide_negative`, `gate`, `combined`, `replicate_pair`, fresh at each level.
     Rounds: 4 a level and 1; bits: `tournament_cost`.
     """
-    rows, paths = x.shape[0], arrays.zeros((0, *x.shape), 8)
-    while x.shape[1] > 1:
+    x, paths = yield from _by_twos(party, x, pivot, 1)
+    return x[:, 0], [Bit(path.role, path.pivot, path.plane, (x.shape[0],)) for path in paths]
+
+
+def _by_twos(party: Party, x: Replicated, pivot: int, until: int) -> Protocol[tuple[Replicated, list[Bit]]]:
+    """`tournament` until a row has at most so many elements: these, (rows, n), and the paths to them."""
+    paths = arrays.zeros((0, *x.shape), 8)
+    while x.shape[1] > until:
         half = x.shape[1] // 2
         seen = see(party, x, pivot)
         left, right = seen[_every_other(0, half)], seen[_every_other(1, half)]
@@ -67,11 +79,11 @@ def tournament(party: Party, x: Replicated, pivot: int) -> Protocol[tuple[Replic
     role = party.role(pivot)
 
     def bit(path: Words) -> Bit:
-        size = -(-rows // 8)
-        plane = nothing((size,), 8) if role == PIVOT else as_plane(path[:, 0])
-        return Bit(role, pivot, plane, (rows,))
+        size = -(-path.size // 8)
+        plane = nothing((size,), 8) if role == PIVOT else as_plane(path)
+        return Bit(role, pivot, plane, path.shape)
 
-    return x[:, 0], [bit(path) for path in paths]
+    return x, [bit(path) for path in paths]
 
 
 def _every_other(start: int, count: int) -> tuple[Any, ...]:
@@ -107,9 +119,10 @@ def _choices(count: int) -> tuple[Polynomial, ...]:
     return tuple(xor((0, 1 + number)) for number in range(count))
 
 
-def tournament_cost(rows: int, length: int, bits: int) -> Cost:
+def tournament_cost(rows: int, length: int, bits: int, until: int = 1) -> Cost:
+    """until: the elements of a row that are left."""
     total, level = FREE, 0
-    while length > 1:
+    while length > until:
         n = rows * (length // 2)
         choice = combined_cost(n, _choices(level)) if level else FREE
         played = wide_negative_cost(n, bits) + (gate_cost(n, bits) | choice) + replicate_pair_cost(n, bits)
@@ -118,14 +131,31 @@ def tournament_cost(rows: int, length: int, bits: int) -> Cost:
     return total
 
 
+def _left(length: int, until: int) -> tuple[int, int]:
+    """The levels that are played by twos until at most so many elements are left, and how many these are."""
+    level = 0
+    while length > until:
+        length, level = length - length // 2, level + 1
+    return level, length
+
+
+def _paths_ends(party: Party, paths: list[Bit], bits: int) -> Protocol[Replicated]:
+    """The numbers mod 2^bits whose binary digits are these, the lowest first; still on their way."""
+    pair = yield from arithmetic(party, concatenated(paths), bits)
+    weights = (word(1, bits) << counting(len(paths), bits)).reshape(-1, *[1] * len(paths[0].shape))
+    return replicate_pair(party, pair.map(lambda w: (w * weights).sum(axis=0, dtype=w.dtype)))
+
+
+def _paths_ends_cost(elements: int, levels: int, bits: int) -> Cost:
+    """The first round is that in which the values of the tournament arrive."""
+    return arithmetic_cost(levels * elements, bits).merged() + replicate_pair_cost(elements, bits)
+
+
 def _block(party: Party, x: Replicated, pivot: int, start: int) -> Protocol[tuple[Replicated, Replicated]]:
     """The largest of each row and its place, counted from `start`; both have arrived."""
-    values, bits = yield from tournament(party, x, pivot)
-    if bits:
-        pair = yield from arithmetic(party, concatenated(bits), PLACE_BITS)
-        weights = word(1, WHOLE.bits) << counting(len(bits), WHOLE.bits)
-        whole = pair.map(lambda w: (w * weights[:, None]).sum(axis=0, dtype=WHOLE.word))
-        places = yield from settle(party, replicate_pair(party, whole))
+    values, paths = yield from tournament(party, x, pivot)
+    if paths:
+        places = yield from settle(party, (yield from _paths_ends(party, paths, PLACE_BITS)))
     else:
         places = zeros(party.index, values.shape, WHOLE)
     return values, places.plus_numbers(start)
@@ -134,9 +164,8 @@ def _block(party: Party, x: Replicated, pivot: int, start: int) -> Protocol[tupl
 def _block_cost(rows: int, length: int, bits: int) -> Cost:
     if length == 1:
         return FREE
-    levels = (length - 1).bit_length()
-    found = tournament_cost(rows, length, bits) + arithmetic_cost(levels * rows, PLACE_BITS).merged(1)
-    return found + replicate_pair_cost(rows, PLACE_BITS)
+    levels, _ = _left(length, 1)
+    return tournament_cost(rows, length, bits) + _paths_ends_cost(rows, levels, PLACE_BITS)
 
 
 def _final(party: Party, values: Replicated, places: Replicated, pivot: int) -> Protocol[Replicated]:
@@ -189,6 +218,7 @@ def _by_fours(
 
 
 def _by_fours_cost(rows: int, length: int, bits: int, place_bits: int, public: bool) -> Cost:
+    """public: the places are."""
     total = FREE
     while length > 1:
         length = -(-length // GROUP)
@@ -197,14 +227,33 @@ def _by_fours_cost(rows: int, length: int, bits: int, place_bits: int, public: b
     return total
 
 
-def _argmax_by_fours(party: Party, x: Replicated) -> Protocol[Replicated]:
+def _first_by_twos(
+    party: Party, x: Replicated, start: int, pivot: int, bits: int, until: int
+) -> Protocol[tuple[Replicated, Replicated]]:
+    """`_by_fours` of each row of x, whose places count from `start`, after `_by_twos`."""
+    few, paths = yield from _by_twos(party, x, pivot, until)
+    blocks = from_integers(start + (indices(few.shape[1]) << len(paths)), bits)
+    if not paths:
+        return (yield from _by_fours(party, few, blocks + arrays.zeros(few.shape, bits), pivot, bits))
+    places = yield from _paths_ends(party, paths, bits)
+    return (yield from _by_fours(party, few, places.plus(blocks), pivot, bits))
+
+
+def _first_by_twos_cost(rows: int, length: int, bits: int, place_bits: int, until: int) -> Cost:
+    levels, left = _left(length, until)
+    total = tournament_cost(rows, length, bits, until)
+    if levels:  # the places arrive beside the first comparisons
+        ends = _paths_ends_cost(rows * left, levels, place_bits)
+        total = Cost(total.rounds, total.bits + ends.bits)
+    return total + _by_fours_cost(rows, left, bits, place_bits, not levels)
+
+
+def _argmax_by_fours(party: Party, x: Replicated, until: int) -> Protocol[Replicated]:
     rows, length = x.shape
     bits = _place_bits(length)
 
     def block(piece: tuple[slice, slice], pivot: int) -> Protocol[tuple[Replicated, Replicated]]:
-        part = x[piece]
-        numbers = from_integers(indices(length)[piece[1]], bits) + arrays.zeros(part.shape, bits)
-        return _by_fours(party, part, numbers, pivot, bits)
+        return _first_by_twos(party, x[piece], piece[1].start, pivot, bits, until)
 
     pieces = blocks(rows, length)
     found = yield from each_led(party, pieces, block)
@@ -217,11 +266,11 @@ def _argmax_by_fours(party: Party, x: Replicated) -> Protocol[Replicated]:
     return (yield from lift(party, see(party, place, party.next_pivot()), WHOLE.bits))
 
 
-def _argmax_by_fours_cost(rows: int, length: int, bits: int) -> Cost:
+def _argmax_by_fours_cost(rows: int, length: int, bits: int, until: int) -> Cost:
     place_bits, total = _place_bits(length), FREE
     pieces = blocks(rows, length)
     for r, c in pieces:
-        total |= _by_fours_cost(r.stop - r.start, c.stop - c.start, bits, place_bits, True)
+        total |= _first_by_twos_cost(r.stop - r.start, c.stop - c.start, bits, place_bits, until)
     if len(pieces) > 1 and rows < 3:
         total = total + _by_fours_cost(rows, 3, bits, place_bits, False)
     return total + lift_cost(rows, place_bits, WHOLE.bits)
@@ -234,8 +283,8 @@ def argmax(party: Party, x: Replicated, way: Way = Way.TWOS) -> Protocol[Replica
     bits: `argmax_cost`.
     """
     rows, length = x.shape
-    if way is Way.FOURS and length > 1:
-        return (yield from _argmax_by_fours(party, x))
+    if way is not Way.TWOS and length > 1:
+        return (yield from _argmax_by_fours(party, x, way.until(length)))
     found = yield from each_led(
         party, blocks(rows, length), lambda piece, pivot: _block(party, x[piece], pivot, piece[1].start)
     )
@@ -247,8 +296,8 @@ def argmax(party: Party, x: Replicated, way: Way = Way.TWOS) -> Protocol[Replica
 
 
 def argmax_cost(rows: int, length: int, bits: int, way: Way = Way.TWOS) -> Cost:
-    if way is Way.FOURS and length > 1:
-        return _argmax_by_fours_cost(rows, length, bits)
+    if way is not Way.TWOS and length > 1:
+        return _argmax_by_fours_cost(rows, length, bits, way.until(length))
     total = FREE
     pieces = blocks(rows, length)
     for r, c in pieces:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms import Replicated, Sum3
+from onnxpuma.mpc.forms import Replicated, Split, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.convert import replicate_pair, replicate_pair_cost, split, split_cost
 from onnxpuma.mpc.protocols.exact_series import series_long, series_long_cost
@@ -75,7 +75,7 @@ def _inverse_scales(
 
 def _inverse(
     party: Party,
-    x: Replicated | Sum3,
+    x: Replicated | Sum3 | Split,
     pivot: int,
     name: str,
     format: Format,
@@ -133,7 +133,7 @@ def window_reciprocal_cost(elements: int, digits: tuple[int, int] = WINDOW_RANGE
 
 def reciprocal(
     party: Party,
-    x: Replicated | Sum3,
+    x: Replicated | Sum3 | Split,
     pivot: int,
     format: Format,
     digits: tuple[int, int] = RECIPROCAL_RANGE,
@@ -151,7 +151,7 @@ def reciprocal(
 
 def rsqrt(
     party: Party,
-    x: Replicated | Sum3,
+    x: Replicated | Sum3 | Split,
     pivot: int,
     format: Format,
     digits: tuple[int, int] = WHOLE_RANGE,

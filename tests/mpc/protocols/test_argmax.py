@@ -32,7 +32,7 @@ def test_rows_of_any_length_with_and_without_ties(shape: tuple[int, int], bits: 
 
 
 @BOTH
-@pytest.mark.parametrize("shape", [(1, 2000), (2, 1001), (5, 700), (600, 3), (1, 1536)])
+@pytest.mark.parametrize("shape", [(1, 2000), (2, 1001), (5, 700), (600, 3), (1, 1536), (3, 1301)])
 def test_large_operands_are_led_by_all_three(shape: tuple[int, int], way: Way) -> None:
     for reach in (3, 1 << 20):
         values = RNG.integers(-reach, reach, shape)
@@ -41,8 +41,8 @@ def test_large_operands_are_led_by_all_three(shape: tuple[int, int], way: Way) -
 
 @BOTH
 def test_every_place_of_a_long_row_can_win(way: Way) -> None:
-    length = 1537
-    for place in (0, 1, 511, 512, 513, 1023, 1024, 1025, 1535, 1536):
+    length = 4611  # three parts of 1537, which Way.MIXED halves once
+    for place in (0, 1, 1023, 1024, 1025, 1535, 1536, 1537, 3073, 3074, 4609, 4610):
         values = np.zeros((1, length), np.int64)
         values[0, place] = 1
         assert places(values, 8, way)[0] == place
@@ -65,3 +65,6 @@ def test_the_price_of_a_vocabulary() -> None:
     fours = argmax_cost(1, 49152, 27, Way.FOURS)
     assert fours.rounds == 28
     assert fours.bytes == 5_336_338
+    mixed = argmax_cost(1, 49152, 27, Way.MIXED)
+    assert mixed.rounds == 38
+    assert mixed.bytes == 0
