@@ -13,7 +13,7 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import WHOLE
 from onnxpuma.mpc.forms import Pair, Replicated, see, zeros
 from onnxpuma.mpc.party import Party, Protocol, parallel
-from onnxpuma.mpc.protocols.argmax import with_last
+from onnxpuma.mpc.protocols.by_twos import with_last
 from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.protocols.gate import gate, gate_cost
 from onnxpuma.mpc.protocols.pivots import over_parts, spread_all

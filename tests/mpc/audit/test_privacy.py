@@ -31,8 +31,8 @@ from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Bit, Pair, Replicated, Split, Sum3, see, stacked
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, taken
 from onnxpuma.mpc.protocols import (
-    argmax,
     boolean,
+    by_twos,
     carry,
     clamp,
     compare,
@@ -223,7 +223,7 @@ def best_of(k: int, length: int, party: Party, *w: Words) -> Protocol[Any]:
     shared = [as_replicated(party, w[3 * i : 3 * i + 3], k) for i in range(length)]
     first, second = (np.stack([getattr(x, side) for x in shared], axis=1) for side in ("first", "second"))
     rows = Replicated(party.index, first, second, Format(k, 0))
-    values, places = yield from argmax.tournament(party, rows, P)
+    values, places = yield from by_twos.tournament(party, rows, P)
     return [(yield from settle(party, values)), *places]
 
 
@@ -239,7 +239,7 @@ def drawn_from(k: int, length: int, party: Party, *w: Words) -> Protocol[Any]:
     shared = [as_replicated(party, w[3 * i : 3 * i + 3], k) for i in range(length)]
     scores = stacked(shared, axis=1)
     noisy = scores + gumbel.gumbel(party, scores.shape, 1.0, scores.format)
-    values, places = yield from argmax.tournament(party, noisy, P)
+    values, places = yield from by_twos.tournament(party, noisy, P)
     return [(yield from settle(party, values)), *places]
 
 
