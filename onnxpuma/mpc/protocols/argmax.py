@@ -130,7 +130,7 @@ def _by_fours_cost(rows: int, length: int, bits: int, place_bits: int, public: b
     return total
 
 
-def _first_by_twos(
+def first_by_twos(
     party: Party, x: Replicated, start: int, pivot: int, bits: int, until: int
 ) -> Protocol[tuple[Replicated, Replicated]]:
     """`_by_fours` of each row of x, whose places count from `start`, after `by_twos`."""
@@ -157,7 +157,7 @@ def _argmax_by_fours(party: Party, x: Replicated, until: int) -> Protocol[Replic
     bits = _place_bits(length)
 
     def block(piece: tuple[slice, slice], pivot: int) -> Protocol[tuple[Replicated, Replicated]]:
-        return _first_by_twos(party, x[piece], piece[1].start, pivot, bits, until)
+        return first_by_twos(party, x[piece], piece[1].start, pivot, bits, until)
 
     pieces = blocks(rows, length)
     found = yield from each_led(party, pieces, block)

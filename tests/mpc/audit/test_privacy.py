@@ -31,6 +31,7 @@ from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Bit, Pair, Replicated, Split, Sum3, see, stacked
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, taken
 from onnxpuma.mpc.protocols import (
+    argmax,
     boolean,
     by_twos,
     carry,
@@ -165,6 +166,13 @@ def pair_passed(k: int, party: Party, *w: Words) -> Protocol[Any]:
     return (yield from done(convert.pass_on(party, as_pair(party, w, k))))
 
 
+def pairs_and_their_sum(k: int, party: Party, *w: Words) -> Protocol[Any]:
+    """Two Pairs become Replicated while their sum leaves for the next pivot, as in a softmax."""
+    first, second = as_pair(party, w[:2], k), as_pair(party, w[2:], k)
+    found = [convert.replicate_pair(party, first), convert.replicate_pair(party, second)]
+    return (yield from done((*found, convert.pass_on(party, first + second))))
+
+
 def pair_widened(k: int, bits: int, function: Any, party: Party, *w: Words) -> Protocol[Any]:
     return (yield from function(party, as_pair(party, w, k), bits))
 
@@ -225,6 +233,12 @@ def best_of(k: int, length: int, party: Party, *w: Words) -> Protocol[Any]:
     rows = Replicated(party.index, first, second, Format(k, 0))
     values, places = yield from by_twos.tournament(party, rows, P)
     return [(yield from settle(party, values)), *places]
+
+
+def mixed(k: int, length: int, party: Party, *w: Words) -> Protocol[Any]:
+    shared = [as_replicated(party, w[3 * i : 3 * i + 3], k) for i in range(length)]
+    rows = stacked(shared, axis=1)
+    return list((yield from argmax.first_by_twos(party, rows, 0, P, k, 3)))
 
 
 def best_of_group(k: int, size: int, secret: bool, party: Party, *w: Words) -> Protocol[Any]:
@@ -413,6 +427,7 @@ ENUMERATED = [
     Case("noise, split", partial(noise_split, 2), replicated(2) + noises(2)),
     Case("pair replicated", partial(pair_replicated, 3), pair_words(3)),
     Case("pair passed on", partial(pair_passed, 3), pair_words(3)),
+    Case("pairs replicated, their sum passed on", partial(pairs_and_their_sum, 1), pair_words(1, 2)),
     Case("pair widened", partial(pair_widened, 3, 5, widen), pair_words(3)),
     Case("pair lifted", partial(pair_widened, 2, 3, lift_pair), pair_words(2), range(-1, 1)),
     Case("a number from zero on", partial(from_zero, 1, 3), replicated(1), range(2)),
@@ -461,6 +476,7 @@ FULL_WIDTH = [
     Case("noise, split", partial(noise_split, 64), replicated(64) + noises(64)),
     Case("pair replicated", partial(pair_replicated, 64), pair_words(64)),
     Case("pair passed on", partial(pair_passed, 44), pair_words(44)),
+    Case("pairs replicated, their sum passed on", partial(pairs_and_their_sum, 46), pair_words(46, 2)),
     Case("pair widened", partial(pair_widened, 26, 60, widen), pair_words(26)),
     Case("pair lifted", partial(pair_widened, 20, 64, lift_pair), pair_words(20)),
     Case("dealt", partial(dealt, 64), [Input(64, frozenset({P}))]),
@@ -533,6 +549,7 @@ COMPOSED = [
     Case("wide equality", partial(compared, 64, wide_zero), split_words(64)),
     Case("row of four by fours", partial(rows, 8, 4, by=maximum.row_maximum_by_fours), split_words(8, 4)),
     Case("place of the largest of five", partial(best_of, 12, 5), replicated(12, 5)),
+    Case("place of the largest of five, by twos and by fours", partial(mixed, 12, 5), replicated(12, 5)),
     Case(
         "weights of what reaches three",
         partial(reached, 8, 2, (16, 32, 48), 20, True),
