@@ -5,20 +5,27 @@ x times the scale is truncated while the reciprocal root is being computed; the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
+from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import RESTING, Format
-from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3
+from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3, joined
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.protocols.long_words import LongPair
+from onnxpuma.mpc.protocols.pivots import FEW_ROWS, over_parts
+from onnxpuma.mpc.protocols.row_factor import times_factors, times_factors_cost
+from onnxpuma.mpc.protocols.times_power import Way
 from onnxpuma.mpc.protocols.truncate import resolve, resolve_cost
 from onnxpuma.ops.factors import public_scale
 from onnxpuma.ops.registry import Resolved, Use
-from onnxpuma.ops.rows import Centring, Rows, roots, roots_cost
+from onnxpuma.ops.row_roots import parts_of, roots, roots_at_twins, roots_at_twins_cost, roots_cost
+from onnxpuma.ops.rows import Centring, Rows
 from onnxpuma.ops.shares import replicated
 from onnxpuma.ops.spread import shift_cost, truncated
 
@@ -55,12 +62,12 @@ def _times_count(x: F, rows: Rows) -> F:
 
 @dataclass
 class Normalised:
-    """The result, and for each row its mean and the reciprocal of its deviation. The mean is None where none
-    was computed; the deviation is that of u."""
+    """The result, and for each row its mean and the reciprocal of the deviation of u. These two are None
+    where they did not become Replicated."""
 
     value: Replicated
     mean: Replicated | None
-    root: Replicated
+    root: Replicated | None
 
 
 def normalised(
@@ -114,6 +121,10 @@ def normalised(
             return product
         return (yield from truncated(party, product, between))
 
+    if rows.wider:
+        steps: list[Protocol[Any]] = [roots_at_twins(party, read, rows), scaled()]
+        factors, product = yield from parallel(steps)
+        return Normalised((yield from _times_roots(party, product, factors, rows, made)), mean, None)
     root, product = yield from parallel([roots(party, read, rows), fine() if rows.root_first else scaled()])
     root = root.reshape(rows.narrow)
     y = multiply(party, product, root)
@@ -124,6 +135,40 @@ def normalised(
     elif bias is not None:
         y = y.plus_shared(bias)
     return Normalised((yield from truncated(party, y, made)), mean, root)
+
+
+def _times_roots(
+    party: Party, x: Replicated, factors: Sequence[LongPair], rows: Rows, made: Format
+) -> Protocol[Replicated]:
+    """x times the root of each row."""
+    flat, fraction = x.reshape(rows.number, rows.count), rows.root_fraction
+    found = yield from parallel(
+        times_factors(party, flat[piece], factor, fraction, made)
+        for piece, factor in zip(parts_of(rows), factors, strict=True)
+    )
+    return joined(found).reshape(rows.shape)
+
+
+def beside_roots(rows: Rows, call: Use, made: Format) -> Rows | None:
+    """The same rows, multiplied by their roots before these are Replicated; None where that cannot be."""
+    if rows.root_first or rows.centred or call.ring < RESTING.bits:
+        return None
+    wide = made.bits + _held(rows, call) + rows.root_fraction - made.fraction
+    found = replace(rows, wider=wide - call.ring)
+    if found.wider <= 0 or rows.way is Way.NARROW:
+        return None
+    try:
+        roots_at_twins_cost(found)
+    except ProtocolError:  # no ring is that wide
+        return None
+    return found
+
+
+def _held(rows: Rows, call: Use) -> int:
+    """Fraction bits of x times the scale."""
+    scale = call.given(1)
+    by = rows.scale_fraction if scale.secret else _public_factor(rows, np.asarray(scale.value))[0]
+    return min(call.reals.fraction + rows.centred_up + by, rows.product_fraction)
 
 
 def _public_factor(rows: Rows, scale: np.ndarray) -> tuple[int, np.ndarray]:
@@ -158,9 +203,18 @@ def normalised_cost(rows: Rows, call: Use, made: int | None = None) -> Cost:
     by = rows.scale_fraction if scale.secret else _public_factor(rows, np.asarray(scale.value))[0]
     if scale.secret and by < call.reals.fraction:
         before |= shift_cost(scale.size, call.reals.fraction - by, call.ring, Replicated)
-    held = min(fraction + by, rows.product_fraction)
+    held = _held(rows, call)
     product = Cost()
     if fraction + by > held:
         product = shift_cost(size, fraction + by - held, call.ring, form)
+    if rows.wider:
+        wide = call.ring + rows.wider
+        bits = call.ring if made is None else made
+
+        def product_cost(number: int) -> Cost:
+            return times_factors_cost(number, rows.count, call.ring, wide, bits)
+
+        total = total + (roots_at_twins_cost(rows) | product)
+        return total + over_parts(rows.number, product_cost, FEW_ROWS)
     total = total + (roots_cost(rows) | (before + product))
     return total + shift_cost(size, held + rows.root_fraction - call.reals.fraction, call.ring, bits=made)

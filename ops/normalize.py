@@ -19,9 +19,10 @@ from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.ops.lengths import groups_of, norm_of_rows, normalised_rows, scaled_row
 from onnxpuma.ops.limits import Arrays, Limit, Limits, asks, of_output, result_size
 from onnxpuma.ops.needs import ROOM, short_rows
-from onnxpuma.ops.normalised_rows import normalised, normalised_cost, read_cost
+from onnxpuma.ops.normalised_rows import beside_roots, normalised, normalised_cost, read_cost
 from onnxpuma.ops.registry import Call, Resolved, Use, Value, operator
-from onnxpuma.ops.rows import LARGEST_NORM, Centring, Rows, exponent, fastest_roots
+from onnxpuma.ops.row_roots import fastest_roots
+from onnxpuma.ops.rows import LARGEST_NORM, Centring, Rows, exponent
 from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.spread import shift_cost, truncated
 
@@ -36,7 +37,7 @@ def _rows(call: Call, shape: tuple[int, ...], axis: int) -> Rows:
     scale, bias = _largest_scale(call), _largest_bias(call)
     rows = Rows(shape, axis, Centring.NONE, epsilon, norm, scale, bias)
     if not normalised_rows(call)[1]:
-        return fastest_roots(rows, call.network)
+        return _without_mean(call, fastest_roots(rows, call.network))
     if _centres_terms(call, 0):
         return fastest_roots(replace(rows, centring=Centring.TERMS), call.network)
     mean, exact = (
@@ -46,6 +47,17 @@ def _rows(call: Call, shape: tuple[int, ...], axis: int) -> Rows:
         return mean
     ways = {"centred exactly": exact, "less a truncated mean": mean}
     return ways[call.network.fastest({name: normalised_cost(way, call) for name, way in ways.items()})]
+
+
+def _without_mean(call: Call, after: Rows) -> Rows:
+    """The fastest way to multiply rows by their roots."""
+    made = call.outputs[0].resting
+    beside = beside_roots(after, call, made)
+    if beside is None:
+        return after
+    ways = {"product after the root": after, "product beside the root": beside}
+    costs = {name: normalised_cost(rows, call, made.bits) for name, rows in ways.items()}
+    return ways[call.network.fastest(costs)]
 
 
 @lru_cache(maxsize=16)  # cost, limits and formats ask for the same call
@@ -187,7 +199,7 @@ def layer_normalization(
     if done.mean is None:
         return [done.value]
     results = [done.value, done.mean, done.mean]
-    if _wanted(call, 2):
+    if _wanted(call, 2) and done.root is not None:
         results[2] = yield from truncated(party, done.root)
     return results[: len(call.outputs)]
 

@@ -1,7 +1,7 @@
-"""The rows of a normalisation: the formats of their products, and their reciprocal roots.
+"""The rows of a normalisation, and the formats of their products.
 
-A row's sum of squares is a dot product, so one element a row leaves the party. A row of norm above FINE_NORM
-does not fit with all its fraction bits: it is read twice (protocols/wide_root.py).
+A row of norm above FINE_NORM does not fit with all its fraction bits: it is read twice
+(protocols/wide_root.py).
 
 A normalised row does not depend on the scale of x. So a row of n elements is centred without a division:
 n x - sum(x) is exact and local, and 1/n goes into the root.
@@ -10,20 +10,13 @@ n x - sum(x) is exact and local, and 1/n goes into the root.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
-from functools import lru_cache
 
-from onnxpuma.mpc.cost import Cost, Network
-from onnxpuma.mpc.format import RESTING, Format
-from onnxpuma.mpc.forms import Replicated, Sum3
-from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.protocols.linear import multiply, sum_of_squares
-from onnxpuma.mpc.protocols.pivots import FEW_ROWS, over_parts, spread_all
-from onnxpuma.mpc.protocols.reciprocal import digits_of, inverse_cost, rsqrt
-from onnxpuma.mpc.protocols.times_power import Way, fastest
-from onnxpuma.mpc.protocols.wide_root import HIGHEST, Readings, wide_rsqrt, wide_rsqrt_cost
+from onnxpuma.mpc.format import RESTING
+from onnxpuma.mpc.protocols.reciprocal import digits_of
+from onnxpuma.mpc.protocols.times_power import Way
+from onnxpuma.mpc.protocols.wide_root import HIGHEST
 
 ROOT_FRACTION = 28
 MOST_UP = 6
@@ -70,6 +63,8 @@ class Rows:
     bias: float = 0.0
     # How the root is found.
     way: Way = Way.MASKED
+    # Bits above a word in which the twins keep the roots for the product with them; 0: they are Replicated.
+    wider: int = 0
 
     @property
     def axes(self) -> tuple[int, ...]:
@@ -223,46 +218,3 @@ def exponent(x: float) -> int:
     """The least k with x <= 2^k, the same on every machine."""
     mantissa, power = math.frexp(x)
     return power - 1 if mantissa == 0.5 else power
-
-
-def roots(party: Party, x: Replicated, rows: Rows) -> Protocol[Replicated]:
-    """gain / sqrt(what is read + offset) of each row, (rows,), `root_fraction` fraction bits."""
-    readings = [x, x.lowered(rows.shift)] if rows.shift else [x]
-    gain, made, way = rows.gain, x.format.at(rows.root_fraction), rows.way
-
-    def root(squares: Sequence[Sum3], pivot: int) -> Protocol[list[Replicated]]:
-        if len(squares) == 1:
-            return [(yield from rsqrt(party, squares[0], pivot, made, rows.digits, gain, way))]
-        fine, coarse = squares
-        return [(yield from wide_rsqrt(party, fine, coarse, pivot, made, rows.digits[0], gain, way))]
-
-    squares = [_squares(party, reading, rows) for reading in readings]
-    (found,) = yield from spread_all(party, squares, root, FEW_ROWS)
-    return found
-
-
-def _squares(party: Party, x: Replicated, rows: Rows) -> Sum3:
-    """The sum of squares of each row, and the offset, (rows,)."""
-    squares = sum_of_squares(party, x, rows.axes).reshape(-1)
-    if rows.centring is Centring.EXACT:  # n sum(x^2) - sum(x)^2; the result fits, though the terms may wrap
-        total = x.sum(rows.axes).reshape(-1)
-        squares = squares.times_integers(rows.count) - multiply(party, total, total)
-    return squares.plus_numbers(rows.offset)
-
-
-def fastest_roots(rows: Rows, network: Network) -> Rows:
-    """The same rows, with the way to their roots that takes the least time on this network."""
-    return replace(rows, way=fastest(network, lambda way: roots_cost(replace(rows, way=way))))
-
-
-@lru_cache(1024)
-def roots_cost(rows: Rows) -> Cost:
-    gain, fine, made = rows.gain, PRODUCT.fraction, RESTING.at(rows.root_fraction)
-
-    def root(size: int) -> Cost:
-        if not rows.shift:
-            return inverse_cost("rsqrt", size, rows.digits, fine, made, gain, way=rows.way)
-        readings = Readings(fine, Format(RESTING.bits - rows.shift, fine - 2 * rows.shift))
-        return wide_rsqrt_cost(size, readings, made, rows.digits[0], gain, rows.way)
-
-    return over_parts(rows.number, root, FEW_ROWS)

@@ -76,6 +76,15 @@ class LongPair:
             words = self.words.lowered(self.bits, shift, up=self.role == U)
         return Pair(self.role, self.pivot, resized(words, format.bits).reshape(self.shape), format)
 
+    def shifted(self, shift: int) -> LongPair:
+        """y / 2^shift mod 2^(bits - shift), local; error as `lowered`."""
+        words = None if self.words is None else self.words.shifted(self.bits, shift, up=self.role == U)
+        return LongPair(self.role, self.pivot, words, self.shape, self.bits - shift)
+
+    def __add__(self, other: LongPair) -> LongPair:
+        words = None if self.words is None or other.words is None else self.words + other.words
+        return LongPair(self.role, self.pivot, words, self.shape, self.bits)
+
 
 @lru_cache(maxsize=256)
 def runs(widths: tuple[int, ...], together: int) -> tuple[tuple[slice, int], ...]:

@@ -18,6 +18,7 @@ from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.convert import replicate_pair, replicate_pair_cost, split, split_cost
 from onnxpuma.mpc.protocols.exact_series import series_long, series_long_cost
 from onnxpuma.mpc.protocols.fourier import all_series, result_fraction
+from onnxpuma.mpc.protocols.long_words import LongPair
 from onnxpuma.mpc.protocols.power_of_four import to_window, window_cost
 from onnxpuma.mpc.protocols.thresholds import Power, Thresholds
 from onnxpuma.mpc.protocols.times_power import (
@@ -25,6 +26,8 @@ from onnxpuma.mpc.protocols.times_power import (
     Scales,
     Way,
     exponent_of,
+    sum_at_twins,
+    sum_at_twins_cost,
     sum_times_powers,
     sum_times_powers_cost,
     window_of,
@@ -61,14 +64,14 @@ def digits_of(low: float, high: float, format: Format) -> tuple[int, int]:
 
 @lru_cache(maxsize=256)
 def _inverse_scales(
-    name: str, source: int, digits: tuple[int, int], format: Format, gain: float, way: Way
+    name: str, source: int, digits: tuple[int, int], format: Format, gain: float, way: Way, wider: int = 0
 ) -> tuple[Scales, Thresholds]:
     low, high = digits
     if name == "rsqrt" and source % 2:
         raise ProtocolError(f"{name} of {source} fraction bits", "an even scale for rsqrt")
     squared = name == "reciprocal"
     undone = 2 * high - source if squared else high - source // 2
-    scales = Scales.of(name, undone, (high - low) * (2 if squared else 1), format, gain, way)
+    scales = Scales.of(name, undone, (high - low) * (2 if squared else 1), format, gain, way, wider)
     power = Power.INVERSE if squared else Power.INVERSE_ROOT
     return scales, Thresholds(low, high, ring_of(digits), power, scales.bits)
 
@@ -86,6 +89,36 @@ def _inverse(
     scales, thresholds = _inverse_scales(name, x.fraction, digits, format, gain, way)
     seen = split(party, x, pivot, x.format.modulo(thresholds.bits))
     return (yield from sum_times_powers(party, [seen], [thresholds], [scales], way))
+
+
+def rsqrt_at_twins(
+    party: Party,
+    x: Sum3,
+    pivot: int,
+    format: Format,
+    digits: tuple[int, int],
+    gain: float,
+    way: Way,
+    wider: int,
+) -> Protocol[LongPair]:
+    """`rsqrt` as the twins hold it, mod 2^(`format.bits` + wider). Rounds: one less."""
+    scales, thresholds = _inverse_scales("rsqrt", x.fraction, digits, format, gain, way, wider)
+    seen = split(party, x, pivot, x.format.modulo(thresholds.bits))
+    return (yield from sum_at_twins(party, [seen], [thresholds], [scales], way))
+
+
+def rsqrt_at_twins_cost(
+    elements: int,
+    digits: tuple[int, int],
+    source: int,
+    format: Format,
+    gain: float,
+    way: Way,
+    wider: int,
+) -> Cost:
+    scales, thresholds = _inverse_scales("rsqrt", source, digits, format, gain, way, wider)
+    total = sum_at_twins_cost(elements, [thresholds], [scales], way)
+    return total + Cost(0, split_cost(elements, ring_of(digits)).bits)
 
 
 def window_reciprocal(

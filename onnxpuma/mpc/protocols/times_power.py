@@ -60,14 +60,17 @@ class Scales:
     shift: int  # fraction bits of the product beyond those of the result
     format: Format  # of what the shift leaves
     result: Format
+    wider: int = 0  # bits of the ring above those of `format`, for a result that stays at the twins
 
     @property
     def bits(self) -> int:
         """Of the product's ring."""
-        return self.format.bits + self.shift
+        return self.format.bits + self.wider + self.shift
 
     @classmethod
-    def of(cls, name: str, undone: int, most: int, format: Format, gain: float, way: Way) -> Scales:
+    def of(
+        cls, name: str, undone: int, most: int, format: Format, gain: float, way: Way, wider: int = 0
+    ) -> Scales:
         """undone: the result is 2^-undone of the function times the power, which is 2^most at most."""
         if gain <= 0:
             raise ProtocolError(f"{name} with gain {gain}", "a positive gain")
@@ -80,9 +83,9 @@ class Scales:
         width = format.bits
         if way is Way.NARROW:
             width = min(width, max(4, product + _ABOVE + most + 1 - shift))
-        if not 0 < width + shift <= LONGEST:
+        if not 0 < width + wider + shift <= LONGEST:
             raise ProtocolError(f"{name} divided by 2^{undone} in {format}", "a result that has bits left")
-        return cls(name, gain, fraction, shift, format.modulo(width), format)
+        return cls(name, gain, fraction, shift, format.modulo(width), format, wider)
 
 
 def exponent_of(x: float, rounded: Callable[[float], int]) -> int:
@@ -122,24 +125,47 @@ def sum_times_powers(
     return (yield from lift_pair(party, total, scales[0].result.bits, -1))
 
 
+def sum_at_twins(
+    party: Party, values: Sequence[Split], every: Sequence[Thresholds], scales: Sequence[Scales], way: Way
+) -> Protocol[LongPair]:
+    """`sum_times_powers` as the twins hold it, mod 2^(`format.bits` + `wider`), at the scale of `result`.
+
+    Rounds: one less; bits: `sum_at_twins_cost`.
+    """
+    scaled = yield from to_windows(party, values, every, way.keyed)
+    pairs = yield from parallel(
+        _long_times_power(party, each, t.high, s) for each, t, s in zip(scaled, every, scales, strict=True)
+    )
+    parts = [pair.shifted(s.shift) for pair, s in zip(pairs, scales, strict=True)]
+    return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+
 def _times_power(party: Party, scaled: Scaled, high: int, s: Scales) -> Protocol[Pair]:
+    return (yield from _long_times_power(party, scaled, high, s)).lowered(s.shift, s.format)
+
+
+def _long_times_power(party: Party, scaled: Scaled, high: int, s: Scales) -> Protocol[LongPair]:
     x = window_of(party, scaled.value, high)
     factors: list[LongPair] = [scaled.power, *([scaled.small] if scaled.small else [])]
     powers = [pass_on_long(party, factor) for factor in factors]
-    y = yield from series_times(party, all_series()[s.name], x, powers, s.fraction, s.gain)
-    return y.lowered(s.shift, s.format)
+    return (yield from series_times(party, all_series()[s.name], x, powers, s.fraction, s.gain))
 
 
 def sum_times_powers_cost(
     elements: int, every: Sequence[Thresholds], scales: Sequence[Scales], way: Way
 ) -> Cost:
+    back = lift_pair_cost(elements, scales[0].format.bits, scales[0].result.bits)
+    return sum_at_twins_cost(elements, every, scales, way) + back
+
+
+def sum_at_twins_cost(elements: int, every: Sequence[Thresholds], scales: Sequence[Scales], way: Way) -> Cost:
     both = every[-1].cleared > 0 and way.keyed
     total, each = window_cost(elements, every, way.keyed), Cost()
     for index, (t, s) in enumerate(zip(every, scales, strict=True)):
         count = 2 if both and index == 0 else 1
         each |= window_of_cost(elements, t.high) | pass_on_long_cost(elements, s.bits) * count
         each |= series_times_cost(all_series()[s.name], elements, s.bits, s.fraction, s.gain, count)
-    return total + each + lift_pair_cost(elements, scales[0].format.bits, scales[0].result.bits)
+    return total + each
 
 
 def window_of(party: Party, value: Pair, high: int) -> Split:

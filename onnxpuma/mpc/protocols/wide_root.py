@@ -17,11 +17,14 @@ from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.convert import split, split_cost
+from onnxpuma.mpc.protocols.long_words import LongPair
 from onnxpuma.mpc.protocols.reciprocal import WHOLE_RANGE, ring_of
 from onnxpuma.mpc.protocols.thresholds import Power, Thresholds
 from onnxpuma.mpc.protocols.times_power import (
     Scales,
     Way,
+    sum_at_twins,
+    sum_at_twins_cost,
     sum_times_powers,
     sum_times_powers_cost,
     together,
@@ -58,11 +61,11 @@ class Readings:
 
 @lru_cache(maxsize=256)
 def _scales(
-    readings: Readings, low: int, format: Format, gain: float, way: Way
+    readings: Readings, low: int, format: Format, gain: float, way: Way, wider: int = 0
 ) -> tuple[Sequence[Scales], Sequence[Thresholds]]:
     first, last = readings.digits
-    near = Scales.of("rsqrt", HIGHEST - readings.fine // 2, HIGHEST - low, format, gain, way)
-    far = Scales.of("rsqrt", last - readings.coarse.fraction // 2, last - first, format, gain, way)
+    near = Scales.of("rsqrt", HIGHEST - readings.fine // 2, HIGHEST - low, format, gain, way, wider)
+    far = Scales.of("rsqrt", last - readings.coarse.fraction // 2, last - first, format, gain, way, wider)
     both = together([near, far])
     return both, readings.thresholds(low, Power.INVERSE_ROOT, both)
 
@@ -85,6 +88,33 @@ def wide_rsqrt(
     """
     scales, every = _scales(Readings(fine.fraction, coarse.format), low, format, gain, way)
     return (yield from sum_of_roots(party, [fine, coarse], pivot, scales, every, way))
+
+
+def wide_rsqrt_at_twins(
+    party: Party,
+    fine: Sum3,
+    coarse: Sum3,
+    pivot: int,
+    format: Format,
+    low: int,
+    gain: float,
+    way: Way,
+    wider: int,
+) -> Protocol[LongPair]:
+    """`wide_rsqrt` as the twins hold it, mod 2^(`format.bits` + wider). Rounds: one less."""
+    scales, every = _scales(Readings(fine.fraction, coarse.format), low, format, gain, way, wider)
+    seen = [
+        split(party, x, pivot, x.format.modulo(t.bits)) for x, t in zip((fine, coarse), every, strict=True)
+    ]
+    return (yield from sum_at_twins(party, seen, every, scales, way))
+
+
+def wide_rsqrt_at_twins_cost(
+    elements: int, readings: Readings, format: Format, low: int, gain: float, way: Way, wider: int
+) -> Cost:
+    scales, every = _scales(readings, low, format, gain, way, wider)
+    read = sum(split_cost(elements, t.bits).bits for t in every)
+    return Cost(0, read) + sum_at_twins_cost(elements, every, scales, way)
 
 
 def sum_of_roots(

@@ -130,6 +130,13 @@ class Long:
             return high >> np.uint64(shift - WIDEST)
         return (low >> np.uint64(shift)) | (high << np.uint64(WIDEST - shift))
 
+    def shifted(self, bits: int, shift: int, up: bool) -> Long:
+        """x / 2^shift as `lowered`, mod 2^(bits - shift); shift: below 64."""
+        low = self.lowered(bits, shift, up)
+        rounded = self + Long.constants([(1 << shift) - 1])[0] if up and shift else self
+        high = rounded.high & np.uint64((1 << max(bits - WIDEST, 0)) - 1) if bits < LONGEST else rounded.high
+        return Long(low, high >> np.uint64(shift))
+
     def raised(self, shift: int) -> Words:
         """The low 64 bits of 2^shift x."""
         return self.low << np.uint64(shift)

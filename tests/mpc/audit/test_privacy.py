@@ -64,6 +64,7 @@ from onnxpuma.mpc.protocols.inside import inside
 from onnxpuma.mpc.protocols.long_words import Coming, LongPair, LongSplit, pass_on_long
 from onnxpuma.mpc.protocols.noisy import noisy
 from onnxpuma.mpc.protocols.prefixes import Prefixes
+from onnxpuma.mpc.protocols.row_factor import times_factors
 from onnxpuma.mpc.protocols.thresholds import Power, Thresholds
 from onnxpuma.mpc.protocols.times_power import Way
 from onnxpuma.mpc.protocols.truncate import lift, resolve
@@ -360,6 +361,15 @@ def long_split(party: Party, w: Sequence[Words], bits: int) -> LongSplit:
     return LongSplit(party.role(P), P, Coming([[words.low, words.high]]), bits)
 
 
+def row_times(k: int, wide: int, made: int, party: Party, *w: Words) -> Protocol[Any]:
+    """A row of one element a lane, times a factor that the twins hold."""
+    role = party.role(P)
+    words = None if role == PIVOT else Long.of_words(w[3:][role - 1]) * Long.constants([3 << (wide - 30)])
+    x = as_replicated(party, w[:3], k).reshape(-1, 1)
+    factors = LongPair(role, P, words, w[0].shape, wide)
+    return (yield from times_factors(party, x, factors, wide - made, Format(made, 0)))
+
+
 def fine_series(party: Party, *w: Words) -> Protocol[Any]:
     return (yield from series_long(party, TINY, as_split(party, w, 26), 70, 24))
 
@@ -478,6 +488,7 @@ FULL_WIDTH = [
     Case("pair passed on", partial(pair_passed, 44), pair_words(44)),
     Case("pairs replicated, their sum passed on", partial(pairs_and_their_sum, 46), pair_words(46, 2)),
     Case("pair widened", partial(pair_widened, 26, 60, widen), pair_words(26)),
+    Case("row times a factor", partial(row_times, 64, 90, 62), replicated(64) + pair_words(64)),
     Case("pair lifted", partial(pair_widened, 20, 64, lift_pair), pair_words(20)),
     Case("dealt", partial(dealt, 64), [Input(64, frozenset({P}))]),
     Case("lift", partial(lifted, 46, 64, False), split_words(46)),
