@@ -12,12 +12,13 @@ from onnx import numpy_helper
 from onnxpuma.check.single import Comparison, compare, plain
 from onnxpuma.errors import UnsupportedModelError
 from onnxpuma.graph.model import Node
-from onnxpuma.mpc.format import RESTING
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Replicated, Shares, Sum3
 from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.protocols.times_power import Way
 from onnxpuma.mpc.simulate import shared_reals, simulate
 from onnxpuma.ops.bounds import Bound
-from onnxpuma.ops.normalised_rows import normalised, normalised_cost
+from onnxpuma.ops.normalised_rows import beside_roots, normalised, normalised_cost
 from onnxpuma.ops.registry import Call, Operand
 from onnxpuma.ops.rows import Centring, Rows
 from onnxpuma.roles.local.memory import MemoryModel
@@ -155,6 +156,47 @@ def test_a_secret_scale_whose_size_is_known(centring: Centring, largest: float) 
     error = np.abs(run.value() - want).max(axis=1)  # looser for the smallest row and the zero row
     assert error.max() <= 5e-3 * max(largest, 1.0)
     assert error[1:-1].max() <= 4e-5 * max(largest, 1.0)
+
+
+@pytest.mark.parametrize("way", [Way.KEYED, Way.MASKED])
+@pytest.mark.parametrize("public", [True, False])
+@pytest.mark.parametrize(("norm", "number", "made"), [(1000.0, 6, 45), (1000.0, 100, 50), (1e5, 6, 45)])
+def test_rows_times_their_roots_before_these_are_replicated(
+    way: Way, public: bool, norm: float, number: int, made: int
+) -> None:
+    """In a round less, as exact as afterwards: tiny rows, and rows at the end of the range."""
+    x = reals(number, 64).astype(np.float64)
+    size = np.geomspace(0.2, 0.9 * norm, number)
+    x = np.round(x / np.linalg.norm(x, axis=1, keepdims=True) * size[:, None] * 2.0**18) / 2.0**18
+    scale = np.full(64, 0.75) if public else np.random.default_rng(3).uniform(0.1, 2.0, 64)
+    after = Rows(x.shape, 1, Centring.NONE, 1e-6, norm, 2.0, way=way)
+    known = scale if public else None
+    operand = Operand("scale", (64,), np.dtype(np.float32), known, weight=True, bound=Bound(0.1, 2.0))
+    given = Operand("x", x.shape, np.dtype(np.float32))
+    call = Call(Node("n", "RMSNormalization", "", 23, (), ()), (given, operand), 24, ())
+    beside = beside_roots(after, call, Format(made, 18))
+    assert beside is not None
+    want = x / np.sqrt((x**2).mean(axis=1, keepdims=True) + 1e-6) * scale
+    for rows in (after, beside):
+
+        def program(
+            party: Party, value: Replicated, factor: Replicated, rows: Rows = rows
+        ) -> Protocol[Replicated]:
+            by = scale if public else factor
+            return (yield from normalised(party, value, rows, by, None, made=Format(made, 18))).value
+
+        run = simulate(program, shared_reals(x), shared_reals(scale))
+        assert run.cost == normalised_cost(rows, call, made)
+        assert np.abs(run.value() - want).max() <= 2e-4
+    assert normalised_cost(after, call, made).rounds - run.cost.rounds == 1
+
+
+def test_no_ring_is_wide_enough_for_a_result_of_all_bits() -> None:
+    operand = Operand("scale", (64,), np.dtype(np.float32), weight=True, bound=Bound(0.1, 2.0))
+    given = Operand("x", (6, 64), np.dtype(np.float32))
+    call = Call(Node("n", "RMSNormalization", "", 23, (), ()), (given, operand), 24, ())
+    rows = Rows((6, 64), 1, Centring.NONE, 1e-6, 1e5, 2.0, way=Way.KEYED)
+    assert beside_roots(rows, call, RESTING) is None
 
 
 WAYS = [Centring.TERMS, Centring.EXACT, Centring.MEAN]

@@ -24,6 +24,7 @@ from onnxpuma.mpc.protocols.power_of_four import Scaled, to_windows, window_cost
 from onnxpuma.mpc.protocols.thresholds import Thresholds
 from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost
 from onnxpuma.mpc.ring.long import LONGEST
+from onnxpuma.mpc.ring.words import WIDEST
 
 SERIES_FRACTION = 24  # of cosines of amplitude one, where the result has that many bits
 _SPARE = 5  # bits of a series beyond those of the largest result
@@ -83,7 +84,8 @@ class Scales:
         width = format.bits
         if way is Way.NARROW:
             width = min(width, max(4, product + _ABOVE + most + 1 - shift))
-        if not 0 < width + wider + shift <= LONGEST:
+        apart = wider and not 0 <= shift < WIDEST  # of the ends of a shift of two limbs
+        if apart or not 0 < width + wider + shift <= LONGEST:
             raise ProtocolError(f"{name} divided by 2^{undone} in {format}", "a result that has bits left")
         return cls(name, gain, fraction, shift, format.modulo(width), format, wider)
 
