@@ -8,6 +8,7 @@ PARTS = (
     "deal",
     "fused",
     "gemm",
+    "keyed",
     "keys",
     "kinds",
     "level",

@@ -4,10 +4,10 @@
 
 A matrix of 11008 x 4096, as a layer of LLaMA-7B has, turned as its exports read it. A server takes two
 components of each weight: both from keys, or one from a key and one from the file of words. `key stream` and
-`reading` are for one component, in blocks as a run reads them, from a file that lies in the system's cache;
-`product` is for one component in the cache; `pass` is all of it for both components, read ahead on a thread,
-for a server of two keys and for one with the file. The best of several runs; the processor time of all
-threads, so that other programs matter little.
+`reading` are for one component in blocks, from a file that lies in the system's cache; `product` is for one
+component that lies there, and `product with its stream` for one that the product makes; `pass` is all of it
+for both components, for a server of two keys and for one with the file, which a thread reads ahead. The best
+of several runs; the processor time of all threads, so that other programs matter little.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from onnxpuma.roles.shared.words_file import FileSource
 SHAPE = (11008, 4096)
 WEIGHTS = SHAPE[0] * SHAPE[1]
 RUNS = 5
+KEY = bytes(range(16))
 
 
 class Checked(FileSource):
@@ -77,7 +78,7 @@ def costs(bits: int, rows: list[int], folder: Path) -> dict[str, float]:
         for start in range(0, size, 1 << 24):
             out.write(os.urandom(min(1 << 24, size - start)))
     with FileIO(path) as file:
-        keys = KeySource(bytes(range(16)), 3), KeySource(bytes(range(16, 32)), 3)
+        keys = KeySource(KEY, 3), KeySource(bytes(range(16, 32)), 3)
         words = Checked(file, PageCache(file.fileno()), 0, size)
         pairs: dict[str, tuple[Source, Source]] = {"two keys": keys, "key and file": (keys[0], words)}
         stored = {name: Stored(pair, SHAPE, bits) for name, pair in pairs.items()}
@@ -90,14 +91,21 @@ def costs(bits: int, rows: list[int], folder: Path) -> dict[str, float]:
             x = np.random.default_rng(0).integers(0, 1 << 63, (count, SHAPE[1]), np.uint64)
             x = x if bits > 32 else x.astype(np.uint32)
             shape = (block.stop - block.start, SHAPE[1])
-            out = np.zeros((count, shape[0]), x.dtype)
+            out = out_of(x)[:, : shape[0]]
             again = WEIGHTS // (shape[0] * SHAPE[1])
             product = partial(ring.matmul_packed, x, packed, bits, shape, out, turned=True)
             found[f"product, rows: {count}"] = best(partial(repeated, product, again))
+            product = partial(ring.matmul_keyed, x, KEY, 3, bits, SHAPE, out_of(x), turned=True)
+            found[f"product with its stream, rows: {count}"] = best(product)
             for name, each in stored.items():
                 found[f"pass of {name}, rows: {count}"] = best(partial(whole, each, bits, x))
     path.unlink()
     return found
+
+
+def out_of(x: np.ndarray) -> np.ndarray:
+    """Where a product with x goes."""
+    return np.zeros((len(x), SHAPE[0]), x.dtype)
 
 
 def whole(stored: Stored, bits: int, x: np.ndarray) -> None:

@@ -96,7 +96,7 @@ def _streams(found: Validation) -> list[tuple[str, str]]:
             (f"seconds of {what}", ", ".join(screen.duration(each[key]) for each in spent))
             for key, what in (
                 ("reading", "reading, beside the run"),
-                ("key_stream", "key streams, beside the run"),
+                ("key_stream", "key streams, within their products"),
                 ("products", "their products"),
                 ("stalled", "waiting for them"),
             )

@@ -1,9 +1,9 @@
-"""Reading ahead: blocks of packed matrices, read and made from keys before the products that take them.
+"""Reading ahead: blocks of packed matrices, read from the disk before the products that take them.
 
 A plan is public and fixed, so it is known from the start which matrices a run reads and in which order.
 Threads of their own fill a window of blocks, bounded by its bytes, while the run computes or waits for words;
 a block is dropped after its product. A matrix that a run takes out of turn is read on the spot: the order
-decides how fast a run is, never what it computes.
+decides how fast a run is, never what it computes. What a key makes is made by the product itself (source.py).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from time import perf_counter
@@ -25,7 +26,7 @@ WINDOW = 1 << 25  # bytes that are read ahead, unless a caller says more
 
 
 class Block(NamedTuple):
-    """Rows of a matrix, and where their packed words lie in each component."""
+    """Rows of a matrix, and where their packed words lie in a component."""
 
     start: int  # the first row
     stop: int
@@ -33,7 +34,7 @@ class Block(NamedTuple):
     size: int  # in bytes
 
 
-Part = tuple[Block, memoryview, memoryview]  # a block, with its words of both components
+Part = tuple[Block, memoryview]  # a block, with its words of one component
 
 
 class Rows:
@@ -52,14 +53,14 @@ class Rows:
 
     @cached_property
     def blocks(self) -> list[Block]:
-        """The matrix in blocks of about BLOCK bytes a component."""
+        """A component in blocks of about BLOCK bytes."""
         step = max(1, 8 * BLOCK // max(1, self._row_bits) // self.unit) * self.unit
         return [self.between(start, start + step) for start in range(0, self.shape[0], step)]
 
     @cached_property
     def room(self) -> int:
-        """Bytes that a block with both components needs, each from the start of a page on."""
-        return max((2 * -(-block.size // PAGE) * PAGE for block in self.blocks), default=0)
+        """Bytes that a block needs, in whole pages."""
+        return max((-(-block.size // PAGE) * PAGE for block in self.blocks), default=0)
 
     def between(self, start: int, stop: int) -> Block:
         """The rows from `start`, a multiple of `unit`, up to `stop` or the last one."""
@@ -76,9 +77,9 @@ class Stored(Rows):
         self.sources = sources
 
     @property
-    def in_memory(self) -> bool:
-        """Whether nothing of it has to be read or made from a key."""
-        return all(isinstance(source, MemorySource) for source in self.sources)
+    def on_disk(self) -> list[Source]:
+        """Those of its sources that have to be read."""
+        return [source for source in self.sources if not isinstance(source, KeySource | MemorySource)]
 
 
 @dataclass
@@ -91,10 +92,18 @@ class StreamUse:
     key_bytes: int = 0
     # Spent by the readers, beside the run.
     reading_seconds: float = 0.0
+    # Spent within products, by all their threads together.
     key_seconds: float = 0.0
     # Spent by the run: in products, and in wait for blocks.
     product_seconds: float = 0.0
     stalled_seconds: float = 0.0
+
+    @contextmanager
+    def product(self) -> Iterator[None]:
+        """Count what runs within as a product."""
+        began = perf_counter()
+        yield
+        self.product_seconds += perf_counter() - began
 
 
 class Reading:
@@ -105,7 +114,7 @@ class Reading:
 
     def __init__(self, order: Sequence[Stored] = (), window: int = WINDOW, readers: int = 1) -> None:
         self.use = StreamUse()
-        self._due = deque(_Pass(stored) for stored in order if stored.blocks and not stored.in_memory)
+        self._due = deque(_Pass(stored, source) for stored in order for source in stored.on_disk)
         self._room = max((one.stored.room for one in self._due), default=0)
         self._most = max(1, window // max(1, self._room))
         self._ahead: deque[_Ahead] = deque()
@@ -129,30 +138,29 @@ class Reading:
         self._due.clear()
         self._free.clear()
 
-    def parts(self, stored: Stored) -> Iterator[Part]:
-        """The blocks of a matrix in their order. The bytes of a part are gone when the next one is asked for.
+    def parts(self, stored: Stored, source: Source) -> Iterator[Part]:
+        """The blocks of one of its components, in their order. The bytes of a part are gone when the next one
+        is asked for.
 
-        Raises what a source raises, and after the last block an OnnxpumaError if the bytes of a component are
-        not those that were stored.
+        Raises what the source raises, and after the last block an OnnxpumaError if the bytes are not those
+        that were stored.
         """
-        checks = [source.passing() for source in stored.sources]
-        for part in self._next(stored):
-            for check, data in zip(checks, part[1:], strict=True):
-                if check is not None:
-                    check.update(data)
-            yield part
-        for check in checks:
+        check = source.passing()
+        for part in self._next(stored, source):
             if check is not None:
-                check.finish()
+                check.update(part[1])
+            yield part
+        if check is not None:
+            check.finish()
 
-    def _next(self, stored: Stored) -> Iterator[Part]:
-        one = next((one for one in self._due if one.stored is stored), None)
+    def _next(self, stored: Stored, source: Source) -> Iterator[Part]:
+        one = next((one for one in self._due if one.source is source), None)
         if one is None or one is not self._due[0]:
             if one is not None:
                 self._give_up(one)
-            room = pages(0 if stored.in_memory else stored.room)
+            room = pages(stored.room)
             for block in stored.blocks:
-                yield self._count(_read(stored, block, room))
+                yield self._count(_read(source, block, room))
             return
         self._due.popleft()
         for _ in stored.blocks:
@@ -179,21 +187,19 @@ class Reading:
             if one is None or block is None:
                 return
             room = self._free.pop() if self._free else pages(self._room)
-            self._ahead.append(_Ahead(one, room, self._pool.submit(_read, one.stored, block, room)))
+            self._ahead.append(_Ahead(one, room, self._pool.submit(_read, one.source, block, room)))
 
     def _count(self, done: _Done) -> Part:
-        self.use.bytes_read += done.bytes_read
-        self.use.key_bytes += done.key_bytes
-        self.use.reading_seconds += done.reading_seconds
-        self.use.key_seconds += done.key_seconds
+        self.use.bytes_read += len(done.part[1])
+        self.use.reading_seconds += done.seconds
         return done.part
 
 
 class _Pass:
-    """One matrix, each time that the run takes it."""
+    """One component of a matrix, each time that the run takes it."""
 
-    def __init__(self, stored: Stored) -> None:
-        self.stored = stored
+    def __init__(self, stored: Stored, source: Source) -> None:
+        self.stored, self.source = stored, source
         self.taken = False  # out of turn
 
 
@@ -205,33 +211,14 @@ class _Ahead(NamedTuple):
     read: Future[_Done]
 
 
-@dataclass
-class _Done:
-    """A block that was read, and what that took."""
+class _Done(NamedTuple):
+    """A block that was read, and the seconds that this took."""
 
     part: Part
-    bytes_read: int = 0
-    key_bytes: int = 0
-    reading_seconds: float = 0.0
-    key_seconds: float = 0.0
+    seconds: float
 
 
-def _read(stored: Stored, block: Block, room: memoryview) -> _Done:
-    half = len(room) // 2
-    halves = [room[: block.size], room[half : half + block.size]]
-    done = _Done((block, halves[0], halves[1]))
-    for place, source in enumerate(stored.sources):
-        began = perf_counter()
-        if isinstance(source, MemorySource):
-            halves[place] = source.view(block.offset, block.size)
-            continue
-        source.read(block.offset, halves[place])
-        spent = perf_counter() - began
-        if isinstance(source, KeySource):
-            done.key_bytes += block.size
-            done.key_seconds += spent
-        else:
-            done.bytes_read += block.size
-            done.reading_seconds += spent
-    done.part = (block, halves[0], halves[1])
-    return done
+def _read(source: Source, block: Block, room: memoryview) -> _Done:
+    began = perf_counter()
+    source.read(block.offset, room[: block.size])
+    return _Done((block, room[: block.size]), perf_counter() - began)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from onnxpuma.mpc.ring import key_stream
+from onnxpuma.mpc.ring import key_stream, matmul_keyed
 from onnxpuma.mpc.ring.keys import BLOCK_BYTES
+from onnxpuma.mpc.ring.words import Words
 
 ALIGNED = BLOCK_BYTES  # where a part may begin, since a key's stream has blocks of so many bytes
 
@@ -45,6 +46,11 @@ class KeySource:
 
     def passing(self) -> None:
         """A key's stream cannot be damaged."""
+
+    def product(self, x: Words, bits: int, shape: tuple[int, int], out: Words, turned: bool) -> float:
+        """Add x @ w, or x @ w.T, to out, and make the words of w on the way (`ring.matmul_keyed`): they are
+        never in memory. The seconds that they took."""
+        return matmul_keyed(x, self._key, self._index, bits, shape, out, turned)
 
 
 class MemorySource:

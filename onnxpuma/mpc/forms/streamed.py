@@ -7,7 +7,6 @@ is neither a product nor a choice of rows reads the whole matrix (`resident`).
 
 from __future__ import annotations
 
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,9 @@ import numpy.typing as npt
 
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms.reading import Part, Reading, Stored
+from onnxpuma.mpc.forms.reading import Part, Reading, Stored, StreamUse
 from onnxpuma.mpc.forms.replicated import Replicated
+from onnxpuma.mpc.forms.source import KeySource, MemorySource, Source
 from onnxpuma.mpc.forms.weights import Weights
 from onnxpuma.mpc.ring.arrays import contiguous, empty, zeros
 from onnxpuma.mpc.ring.words import Words, from_integers, resized
@@ -66,18 +66,37 @@ class Streamed(Replicated):
         return resized(made, self.bits).reshape(*left.shape[:-1], self.shape[1])
 
     def _pass(self, left: tuple[Words, Words], made: tuple[Words, Words], reading: Reading | None) -> None:
-        """Add left[i] @ component i to made[i], both i in one pass over the blocks."""
+        """Add left[i] @ component i to made[i]; first what is at hand, while the blocks of a file arrive."""
         stored, reading = self.stored, reading or Reading()
         rows = [contiguous(x).reshape(len(made[0]), -1).astype(made[0].dtype, copy=False) for x in left]
-        for block, *components in reading.parts(stored):
-            began = perf_counter()
-            span, shape = slice(block.start, block.stop), (block.stop - block.start, stored.shape[1])
-            for x, packed, out in zip(rows, components, made, strict=True):
-                if self.turned:
-                    ring.matmul_packed(x, packed, stored.bits, shape, out[:, span], turned=True)
-                else:
-                    ring.matmul_packed(contiguous(x[:, span]), packed, stored.bits, shape, out)
-            reading.use.product_seconds += perf_counter() - began
+        ways = list(zip(stored.sources, rows, made, strict=True))
+        for source, x, out in sorted(ways, key=lambda way: way[0] in stored.on_disk):
+            if source in stored.on_disk:
+                for part in reading.parts(stored, source):
+                    with reading.use.product():
+                        self._add_block(part, x, out)
+            else:
+                with reading.use.product():
+                    self._add_whole(source, x, out, reading.use)
+
+    def _add_block(self, part: Part, x: Words, out: Words) -> None:
+        """out += x @ these rows of a component."""
+        block, packed = part
+        span, shape = slice(block.start, block.stop), (block.stop - block.start, self.stored.shape[1])
+        if self.turned:
+            ring.matmul_packed(x, packed, self.stored.bits, shape, out[:, span], turned=True)
+        else:
+            ring.matmul_packed(contiguous(x[:, span]), packed, self.stored.bits, shape, out)
+
+    def _add_whole(self, source: Source, x: Words, out: Words, use: StreamUse) -> None:
+        """out += x @ a component that need not be read."""
+        stored = self.stored
+        if isinstance(source, KeySource):
+            use.key_seconds += source.product(x, stored.bits, stored.shape, out, self.turned)
+            use.key_bytes += stored.size
+        elif isinstance(source, MemorySource):
+            whole = source.view(0, stored.size)
+            ring.matmul_packed(x, whole, stored.bits, stored.shape, out, self.turned)
 
     # -- layouts ----------------------------------------------------------------------------------------
 
@@ -107,9 +126,10 @@ class Streamed(Replicated):
     def _rows(self, chosen: npt.NDArray[np.intp]) -> tuple[Words, Words]:
         """These stored rows of both components, one after the other."""
         stored = self.stored
-        if any(source.passing() is not None for source in stored.sources):
-            for _ in Reading().parts(stored):
-                pass  # the whole array has to be checked once
+        for source in stored.on_disk:
+            if source.passing() is not None:
+                for _ in Reading().parts(stored, source):
+                    pass  # the whole array has to be checked once
         found = tuple(empty((len(chosen), stored.shape[1]), self.bits) for _ in stored.sources)
         for place, row in enumerate(chosen.tolist()):
             block = stored.between(row // stored.unit * stored.unit, row + 1)
@@ -133,16 +153,12 @@ class Streamed(Replicated):
         """Both components, read anew each time."""
         stored = self.stored
         found = tuple(empty(stored.shape, self.bits) for _ in stored.sources)
-        for part in Reading().parts(stored):
-            self._unpack(part, found)
+        for source, out in zip(stored.sources, found, strict=True):
+            for block, packed in Reading().parts(stored, source):
+                rows = ring.unpack(packed, stored.bits, (block.stop - block.start, stored.shape[1]))
+                out[block.start : block.stop] = resized(rows, self.bits)
         first, second = (words.T if self.turned else words for words in found)
         return first, second
-
-    def _unpack(self, part: Part, found: tuple[Words, ...]) -> None:
-        block, *components = part
-        for packed, out in zip(components, found, strict=True):
-            rows = ring.unpack(packed, self.stored.bits, (block.stop - block.start, self.stored.shape[1]))
-            out[block.start : block.stop] = resized(rows, self.bits)
 
     @property
     def first(self) -> Words:

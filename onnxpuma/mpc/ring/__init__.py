@@ -3,7 +3,7 @@
 from onnxpuma.mpc.ring.dealing import deal_packed
 from onnxpuma.mpc.ring.keys import key_stream
 from onnxpuma.mpc.ring.native import native_level, native_levels, set_native_level, set_threads, threads
-from onnxpuma.mpc.ring.packed import matmul_packed
+from onnxpuma.mpc.ring.packed import matmul_keyed, matmul_packed
 from onnxpuma.mpc.ring.products import (
     axpy,
     einsum,
@@ -25,6 +25,7 @@ __all__ = [
     "gather_table",
     "key_stream",
     "matmul",
+    "matmul_keyed",
     "matmul_packed",
     "matmul_pair",
     "native_level",

@@ -8,6 +8,7 @@
 
 #include <mutex>
 
+#include "_ring_keyed.hpp"
 #include "_ring_long.hpp"
 #include "_ring_packed.hpp"
 #include "_ring_trees.hpp"
@@ -81,13 +82,47 @@ PyObject* py_matmul_packed(PyObject*, PyObject* args) {
     bool out_of_memory = false;
     Py_BEGIN_ALLOW_THREADS
     try {
-        to->itemsize == 4 ? run_packed<uint32_t>(*to, *a, b) : run_packed<uint64_t>(*to, *a, b);
+        to->itemsize == 4 ? packed_product<uint32_t>(*to, *a, b).run() : packed_product<uint64_t>(*to, *a, b).run();
     } catch (const std::bad_alloc&) {
         out_of_memory = true;
     }
     Py_END_ALLOW_THREADS
     if (out_of_memory) return PyErr_NoMemory();
     Py_RETURN_NONE;
+}
+
+// matmul_keyed(out, a, key, index, bits, rows, columns, turned) -> the seconds that the stream took, of all threads;
+// None where this processor cannot, and out is as it was
+PyObject* py_matmul_keyed(PyObject*, PyObject* args) {
+    PyObject *out, *left, *secret;
+    Packed b = {};
+    unsigned long long index;
+    int turned;
+    if (!PyArg_ParseTuple(args, "OOOKinnp", &out, &left, &secret, &index, &b.bits, &b.rows, &b.columns, &turned))
+        return nullptr;
+    Views views;
+    const Py_buffer *to, *a, *key;
+    if (!(to = views.take(out, PyBUF_STRIDED)) || !(a = views.take(left, PyBUF_STRIDED_RO))) return nullptr;
+    if (!(key = views.take(secret, PyBUF_SIMPLE))) return nullptr;
+    b.bytes = b.size(), b.turned = turned;
+    if (!fits(*to, *a, b) || key->len != AES_BYTES) {
+        PyErr_SetString(PyExc_ValueError, "operands do not fit together");
+        return nullptr;
+    }
+    if (!serves_keyed(a->shape[0], b.bits)) Py_RETURN_NONE;
+    bool out_of_memory = false;
+    double seconds = 0;
+    Py_BEGIN_ALLOW_THREADS
+    try {
+        const RoundKeys keys = round_keys(static_cast<const uint8_t*>(key->buf));
+        seconds = to->itemsize == 4 ? run_keyed<uint32_t>(*to, *a, b, keys, index)
+                                    : run_keyed<uint64_t>(*to, *a, b, keys, index);
+    } catch (const std::bad_alloc&) {
+        out_of_memory = true;
+    }
+    Py_END_ALLOW_THREADS
+    if (out_of_memory) return PyErr_NoMemory();
+    return PyFloat_FromDouble(seconds);
 }
 
 // ---- packing
@@ -173,7 +208,7 @@ PyObject* py_deal(PyObject*, PyObject* args) {
 
 // ---- key streams
 
-constexpr ptrdiff_t KEY_BYTES = 16, KEY_PIECE = 1 << 19;
+constexpr ptrdiff_t KEY_PIECE = 1 << 19;
 
 // key_stream(key, high, block, out) -> whether this processor made it, else out is as it was
 PyObject* py_key_stream(PyObject*, PyObject* args) {
@@ -183,16 +218,17 @@ PyObject* py_key_stream(PyObject*, PyObject* args) {
     Views views;
     const Py_buffer *key, *to;
     if (!(key = views.take(secret, PyBUF_SIMPLE)) || !(to = views.take(out, PyBUF_WRITABLE))) return nullptr;
-    if (key->len != KEY_BYTES) {
+    if (key->len != AES_BYTES) {
         PyErr_SetString(PyExc_ValueError, "a key has 16 bytes");
         return nullptr;
     }
-    if (!current.load()->fused(64) || !has_vector_aes()) Py_RETURN_FALSE;
+    if (!makes_streams(*current.load())) Py_RETURN_FALSE;
     Py_BEGIN_ALLOW_THREADS
     const ptrdiff_t pieces = (to->len + KEY_PIECE - 1) / KEY_PIECE;
+    const RoundKeys keys = round_keys(static_cast<const uint8_t*>(key->buf));
     share_out(pieces, threads_for(double(to->len) / KEY_PIECE), [&](ptrdiff_t i) {
         const ptrdiff_t at = i * KEY_PIECE;
-        key_stream(static_cast<const uint8_t*>(key->buf), high, block + uint64_t(at / KEY_BYTES),
+        key_stream(keys, high, block + uint64_t(at / AES_BYTES),
                    static_cast<uint8_t*>(to->buf) + at, std::min(KEY_PIECE, to->len - at));
     });
     Py_END_ALLOW_THREADS
@@ -424,6 +460,8 @@ PyObject* py_set_threads(PyObject*, PyObject* args) {
 PyMethodDef METHODS[] = {
     {"matmul", py_matmul, METH_VARARGS, "matmul(out, accumulate, a, b[, a2, b2])"},
     {"matmul_packed", py_matmul_packed, METH_VARARGS, "matmul_packed(out, a, packed, bits, rows, columns, turned)"},
+    {"matmul_keyed", py_matmul_keyed, METH_VARARGS,
+     "matmul_keyed(out, a, key, index, bits, rows, columns, turned) -> seconds of the stream or None"},
     {"pack", py_pack, METH_VARARGS, "pack(words, bits, out)"},
     {"unpack", py_unpack, METH_VARARGS, "unpack(buffer, bits, out)"},
     {"deal", py_deal, METH_VARARGS, "deal(reals, kind, scale, bits, first, second, out) -> largest magnitude"},

@@ -2,8 +2,16 @@
 
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
+
+namespace {
+
+constexpr ptrdiff_t AES_BYTES = 16;  // of a block, and of a key
+
+}  // namespace
 
 #ifdef __x86_64__
 #include <immintrin.h>
@@ -54,10 +62,9 @@ RING_AES inline RoundKeys round_keys(const uint8_t* key) {
 }
 
 // `bytes` of the stream from a block on; the counter of a block is `high`, then its number, most significant byte first.
-RING_AES inline void key_stream(const uint8_t* key, uint64_t high, uint64_t block, uint8_t* out, ptrdiff_t bytes) {
+RING_AES inline void key_stream(const RoundKeys& keys, uint64_t high, uint64_t block, uint8_t* out, ptrdiff_t bytes) {
     constexpr int some = 6;  // vectors at a time: enough to hide what a round takes, and all in registers
     constexpr ptrdiff_t step = some * ptrdiff_t(sizeof(__m256i));
-    const RoundKeys keys = round_keys(key);
     const __m256i order = _mm256_setr_epi8(7, 6, 5, 4, 3, 2, 1, 0, 15, 14, 13, 12, 11, 10, 9, 8,  //
                                            7, 6, 5, 4, 3, 2, 1, 0, 15, 14, 13, 12, 11, 10, 9, 8);
     const __m256i two = _mm256_setr_epi64x(0, 2, 0, 2);
@@ -82,6 +89,18 @@ RING_AES inline void key_stream(const uint8_t* key, uint64_t high, uint64_t bloc
     }
 }
 
+// The same from any byte of an array's stream on.
+inline void key_stream_from(const RoundKeys& keys, uint64_t high, ptrdiff_t byte, uint8_t* out, ptrdiff_t bytes) {
+    if (const ptrdiff_t before = byte % AES_BYTES) {
+        uint8_t block[AES_BYTES];
+        key_stream(keys, high, uint64_t(byte / AES_BYTES), block, AES_BYTES);
+        const ptrdiff_t some = std::min(bytes, AES_BYTES - before);
+        std::memcpy(out, block + before, size_t(some));
+        byte += some, out += some, bytes -= some;
+    }
+    key_stream(keys, high, uint64_t(byte / AES_BYTES), out, bytes);
+}
+
 }  // namespace
 
 #undef RING_AES
@@ -92,7 +111,10 @@ namespace {
 
 bool has_aes() { return false; }
 bool has_vector_aes() { return false; }
-inline void key_stream(const uint8_t*, uint64_t, uint64_t, uint8_t*, ptrdiff_t) {}
+struct RoundKeys {};
+inline RoundKeys round_keys(const uint8_t*) { return {}; }
+inline void key_stream(const RoundKeys&, uint64_t, uint64_t, uint8_t*, ptrdiff_t) {}
+inline void key_stream_from(const RoundKeys&, uint64_t, ptrdiff_t, uint8_t*, ptrdiff_t) {}
 
 }  // namespace
 

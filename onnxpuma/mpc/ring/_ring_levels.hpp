@@ -66,6 +66,8 @@ struct Packed {
     ptrdiff_t bytes, rows, columns;
     int bits;
     bool turned;
+
+    ptrdiff_t size() const { return (rows * columns * bits + 7) / 8; }
 };
 
 // A word that a kernel of _ring_fused.hpp multiplies a row with, and 16 bits of each of its parts.

@@ -13,6 +13,27 @@ namespace {
 constexpr ptrdiff_t ROWS_AT_ONCE = 64;        // of a, that are arranged for the fused kernels
 constexpr ptrdiff_t WORDS_AT_ONCE = 1 << 15;  // unpacked where no fused kernel serves: they stay in the cache
 
+// work(first, last) for ranges of the columns of a result, each a multiple of `unit` but for the last.
+template <class Work>
+void share_out_columns(double products, ptrdiff_t columns, ptrdiff_t unit, const Work& work) {
+    const ptrdiff_t threads = threads_for(products / 1e6), parts = threads > 1 ? 4 * threads : 1;
+    const ptrdiff_t step = even_step(columns, (columns + parts - 1) / parts, unit);
+    share_out((columns + step - 1) / step, threads,
+              [&](ptrdiff_t i) { work(i * step, std::min(columns, (i + 1) * step)); });
+}
+
+// Room for rows of a factor that fused kernels arrange, or for what they multiply it with.
+class Room {
+public:
+    explicit Room(size_t bytes) : at_(std::aligned_alloc(64, (bytes + 63) / 64 * 64), std::free) {
+        if (!at_) throw std::bad_alloc();
+    }
+    uint8_t* at() const { return static_cast<uint8_t*>(at_.get()); }
+
+private:
+    std::unique_ptr<void, void (*)(void*)> at_;
+};
+
 // out (rows x columns of the result) += a @ b; W is the word of out and a.
 template <class W> struct PackedProduct {
     Packed b;
@@ -22,32 +43,23 @@ template <class W> struct PackedProduct {
 
     ptrdiff_t columns() const { return b.turned ? b.rows : b.columns; }
     ptrdiff_t depth() const { return b.turned ? b.columns : b.rows; }
-
-    // work(first, last) for ranges of columns of the result.
-    template <class Work> void share_out_columns(ptrdiff_t some_rows, const Work& work) const {
-        const double products = double(some_rows) * double(b.rows) * double(b.columns);
-        const ptrdiff_t threads = threads_for(products / 1e6), parts = threads > 1 ? 4 * threads : 1;
-        const ptrdiff_t step = even_step(columns(), (columns() + parts - 1) / parts, 64);
-        share_out((columns() + step - 1) / step, threads,
-                  [&](ptrdiff_t i) { work(i * step, std::min(columns(), (i + 1) * step)); });
-    }
+    double products(ptrdiff_t some_rows) const { return double(some_rows) * double(b.rows) * double(b.columns); }
 
     void run() const {
         if (rows == 0 || b.rows == 0 || b.columns == 0) return;
         const Level& level = *current.load();
         const Fused* fused = rows <= level.fused_rows ? level.fused(b.bits) : nullptr;
         if (!fused) {
-            share_out_columns(rows, [&](ptrdiff_t first, ptrdiff_t last) { unpacked(level, first, last); });
+            share_out_columns(products(rows), columns(), 64,
+                              [&](ptrdiff_t first, ptrdiff_t last) { unpacked(level, first, last); });
             return;
         }
-        const size_t room = size_t(fused->room(std::min(ROWS_AT_ONCE, rows), depth(), b.turned));
-        const std::unique_ptr<void, void (*)(void*)> left(std::aligned_alloc(64, (room + 63) / 64 * 64), std::free);
-        if (!left) throw std::bad_alloc();
+        const Room left(size_t(fused->room(std::min(ROWS_AT_ONCE, rows), depth(), b.turned)));
         for (ptrdiff_t m = 0; m < rows; m += ROWS_AT_ONCE) {
             const ptrdiff_t some = std::min(ROWS_AT_ONCE, rows - m);
-            fused->arrange(a.at + m * a.row, a.row, some, depth(), b.turned, left.get());
-            share_out_columns(some, [&](ptrdiff_t first, ptrdiff_t last) {
-                fused->multiply(b, left.get(), some, out + m * out_row, out_row, first, last);
+            fused->arrange(a.at + m * a.row, a.row, some, depth(), b.turned, left.at());
+            share_out_columns(products(some), columns(), 64, [&](ptrdiff_t first, ptrdiff_t last) {
+                fused->multiply(b, left.at(), some, out + m * out_row, out_row, first, last);
             });
         }
     }
@@ -90,17 +102,16 @@ template <class W> struct PackedProduct {
 bool fits(const Py_buffer& out, const Py_buffer& a, const Packed& b) {
     const ptrdiff_t size = out.itemsize, depth = b.turned ? b.columns : b.rows, columns = b.turned ? b.rows : b.columns;
     return size == (b.bits <= 32 ? 4 : 8) && a.itemsize == size && out.ndim == 2 && a.ndim == 2 && b.bits >= 1 &&
-           b.bits <= 64 && b.rows >= 0 && b.columns >= 0 && b.bytes == (b.rows * b.columns * b.bits + 7) / 8 &&
+           b.bits <= 64 && b.rows >= 0 && b.columns >= 0 && b.bytes == b.size() &&
            a.shape[0] == out.shape[0] && a.shape[1] == depth && out.shape[1] == columns &&
            (out.strides[1] == size || columns <= 1) && (a.strides[1] == size || depth <= 1) &&
            out.strides[0] % size == 0 && a.strides[0] % size == 0;
 }
 
-template <class W> void run_packed(const Py_buffer& out, const Py_buffer& a, const Packed& b) {
+template <class W> PackedProduct<W> packed_product(const Py_buffer& out, const Py_buffer& a, const Packed& b) {
     constexpr ptrdiff_t size = sizeof(W);
-    PackedProduct<W>{b, {static_cast<const W*>(a.buf), a.strides[0] / size, 1}, static_cast<W*>(out.buf),
-                     out.strides[0] / size, out.shape[0]}
-        .run();
+    return {b, {static_cast<const W*>(a.buf), a.strides[0] / size, 1}, static_cast<W*>(out.buf), out.strides[0] / size,
+            out.shape[0]};
 }
 
 }  // namespace

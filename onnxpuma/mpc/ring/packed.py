@@ -1,17 +1,20 @@
-"""Products with a matrix that stays packed: only a few of its words are unpacked at a time."""
+"""Products with a matrix that stays packed or that a key makes: a few of its words are there at a time."""
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.ring import fallback
+from onnxpuma.mpc.ring.keys import BLOCK_BYTES, key_stream
 from onnxpuma.mpc.ring.native import native, warn_once
 from onnxpuma.mpc.ring.words import WIDEST, Words
 
 _LEAST = 32  # bits of the narrowest type that products are computed in
+_STRIP = 1 << 20  # bytes of a key's stream that are made at a time where the kernel does not make it
 
 
 def matmul_packed(
@@ -27,27 +30,87 @@ def matmul_packed(
     there, which is fast for few rows. Memory: 12 bytes a word of 64 rows of a; for other widths a block of
     256 KB. Up to `threads()` threads share the columns of out.
     """
-    kind = np.dtype(np.uint32 if bits <= _LEAST else np.uint64)
     stream = np.frombuffer(packed, np.uint8)
-    _check(a, stream, bits, shape, out, turned, kind)
+    _check(a, bits, shape, out, turned)
+    if stream.size != _size(bits, shape):
+        raise ProtocolError(
+            f"{stream.size} bytes are no matrix of {shape} words of {bits} bits",
+            "give the bits and the shape of the packed words",
+        )
     kernel = native()
     if kernel is None:
         warn_once()
         fallback.matmul_packed(a, stream, bits, shape, out, turned)
         return
-    a = a if a.flags.c_contiguous and a.flags.aligned else np.ascontiguousarray(a).copy()
-    beside = out.shape[1] <= 1 or out.strides[1] == out.itemsize
-    if beside and out.flags.aligned and not np.may_share_memory(a, out):
-        kernel.matmul_packed(out, a, stream, bits, *shape, turned)
-    else:
-        result = np.zeros(out.shape, kind)
-        kernel.matmul_packed(result, a, stream, bits, *shape, turned)
+    a, result = _laid(a), _receiver(a, out)
+    kernel.matmul_packed(result, a, stream, bits, *shape, turned)
+    if result is not out:
         out += result
 
 
-def _check(
-    a: Words, stream: Words, bits: int, shape: tuple[int, int], out: Words, turned: bool, kind: np.dtype[Any]
-) -> None:
+def matmul_keyed(
+    a: Words, key: bytes, index: int, bits: int, shape: tuple[int, int], out: Words, turned: bool = False
+) -> float:
+    """`matmul_packed` where the packed words of w are the stream of a key, as `key_stream` makes it for array
+    number `index`. Returns the seconds that the stream took, of all threads together.
+
+    Cost: M K N multiplications, and `bits` / 128 blocks of AES a word of w for each 64 rows of a. Memory:
+    with vector AES and a width that has a kernel, a tile of at most 200 KB a thread, which is multiplied
+    while it lies in the cache, and 12 bytes a word of 64 rows of a; else a megabyte, or 8 rows of w.
+    """
+    _check(a, bits, shape, out, turned)
+    kernel = native()
+    if kernel is not None:
+        left, result = _laid(a), _receiver(a, out)
+        spent = kernel.matmul_keyed(result, left, key, index, bits, *shape, turned)
+        if spent is not None:
+            if result is not out:
+                out += result
+            return float(spent)
+    return _by_strips(a, key, index, bits, shape, out, turned)
+
+
+def _by_strips(
+    a: Words, key: bytes, index: int, bits: int, shape: tuple[int, int], out: Words, turned: bool
+) -> float:
+    rows, columns = shape
+    step = max(1, _STRIP // max(1, columns * bits)) * 8  # eight rows fill whole bytes
+    room = np.empty(_size(bits, (min(step, rows), columns)) + BLOCK_BYTES, np.uint8).data
+    left = a.copy() if np.may_share_memory(a, out) else a
+    seconds = 0.0
+    for start in range(0, rows, step):
+        some = min(step, rows - start)
+        block, before = divmod(start * columns * bits // 8, BLOCK_BYTES)
+        stream = room[: before + _size(bits, (some, columns))]
+        began = perf_counter()
+        key_stream(key, index, block, stream)
+        seconds += perf_counter() - began
+        span = slice(start, start + some)
+        if turned:
+            matmul_packed(left, stream[before:], bits, (some, columns), out[:, span], turned=True)
+        else:
+            matmul_packed(left[:, span], stream[before:], bits, (some, columns), out)
+    return seconds
+
+
+def _laid(a: Words) -> Words:
+    """`a` as the kernel takes it."""
+    return a if a.flags.c_contiguous and a.flags.aligned else np.ascontiguousarray(a).copy()
+
+
+def _receiver(a: Words, out: Words) -> Words:
+    """`out` where the kernel can add to it, else zeros that are added to it later."""
+    beside = out.shape[1] <= 1 or out.strides[1] == out.itemsize
+    fits = beside and out.flags.aligned and not np.may_share_memory(a, out)
+    return out if fits else np.zeros(out.shape, out.dtype)
+
+
+def _size(bits: int, shape: tuple[int, int]) -> int:
+    return (shape[0] * shape[1] * bits + 7) // 8
+
+
+def _check(a: Words, bits: int, shape: tuple[int, int], out: Words, turned: bool) -> None:
+    kind = np.dtype(np.uint32 if bits <= _LEAST else np.uint64)
     inner, outer = shape[::-1] if turned else shape
     if a.dtype != kind or out.dtype != kind:
         raise ProtocolError(
@@ -56,8 +119,5 @@ def _check(
     if a.ndim != 2 or a.shape[1] != inner or out.shape != (len(a), outer):
         matrix = f"{shape}, turned" if turned else f"{shape}"
         raise ProtocolError(f"no product of {a.shape} and {matrix}, into {out.shape}", "(M, K) @ (K, N)")
-    if not 1 <= bits <= WIDEST or stream.size != (inner * outer * bits + 7) // 8:
-        raise ProtocolError(
-            f"{stream.size} bytes are no matrix of {shape} words of {bits} bits",
-            "give the bits and the shape of the packed words",
-        )
+    if not 1 <= bits <= WIDEST:
+        raise ProtocolError(f"words of {bits} bits", f"packed words have 1 to {WIDEST} bits")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc import ring
-from onnxpuma.mpc.ring import fallback
+from onnxpuma.mpc.ring import fallback, keys, native, packed
 from onnxpuma.mpc.ring.words import Words
 
 pytestmark = pytest.mark.filterwarnings("ignore:the compiled kernel")
@@ -139,6 +140,83 @@ def test_threads_change_nothing(drawn: Draw, level: str, bits: int, turned: bool
     assert np.array_equal(results[0] & mask, results[1] & mask)
 
 
+KEY, INDEX = bytes(range(16)), 7
+KEYED_SHAPES = [*SHAPES, (64, 384), (65, 385), (129, 383), (200, 1000), (7, 4096), (4096, 7)]
+
+
+def stream_of(bits: int, shape: tuple[int, int]) -> memoryview:
+    stream = np.empty((shape[0] * shape[1] * bits + 7) // 8, np.uint8).data
+    ring.key_stream(KEY, INDEX, 0, stream)
+    return stream
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("bits", [1, 31, 46, 56, *FUSED])
+def test_the_stream_of_a_key_is_multiplied_as_if_it_lay_there(
+    drawn: Draw, level: str, bits: int, turned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where strips and tiles end within the stream's blocks."""
+    monkeypatch.setattr(packed, "_STRIP", 1 << 15)
+    for shape in KEYED_SHAPES if bits in FUSED and level != "numpy" else KEYED_SHAPES[::3]:
+        for rows in (1, 2, 5, 65) if shape[0] * shape[1] < 1 << 16 else (3,):
+            a, _, out = operands(drawn, rows, shape, bits, turned)
+            right = out.copy()
+            ring.matmul_packed(a, stream_of(bits, shape), bits, shape, right, turned)
+            assert ring.matmul_keyed(a, KEY, INDEX, bits, shape, out, turned) >= 0
+            mask = word_of(bits).type((1 << bits) - 1)
+            assert np.array_equal(out & mask, right & mask), (shape, rows)
+
+
+def test_without_vector_aes_the_words_are_the_same(drawn: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Kernel:
+        """The kernel on a processor that has none."""
+
+        def __getattr__(self, name: str) -> Callable[..., Any]:
+            refused = {"key_stream": lambda *_: False, "matmul_keyed": lambda *_: None}
+            return refused.get(name) or getattr(native.native(), name)
+
+    shape, found = (300, 777), []
+    for kernel in (native.native(), Kernel()):
+        for module in (keys, packed):
+            monkeypatch.setattr(module, "native", lambda kernel=kernel: kernel)
+        a, _, out = operands(drawn, 3, shape, 40, True)
+        ring.matmul_keyed(a, KEY, INDEX, 40, shape, out, turned=True)
+        found.append(out & np.uint64((1 << 40) - 1))
+    assert np.array_equal(*found)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_key_and_arrays_of_any_kind(drawn: Draw, level: str, turned: bool) -> None:
+    shape, mask = (200, 200), np.uint64((1 << 40) - 1)
+    a, _, out = operands(drawn, 9, shape, 40, turned)
+    right = expected(a, ring.unpack(stream_of(40, shape), 40, shape), 40, out, turned)
+    doubled = np.repeat(out, 2, axis=1)
+    ring.matmul_keyed(a, KEY, INDEX, 40, shape, doubled[:, ::2], turned)
+    assert np.array_equal(doubled[:, ::2] & mask, right)
+    assert np.array_equal(doubled[:, 1::2], out)
+    found = out.copy()
+    ring.matmul_keyed(np.asfortranarray(a), KEY, INDEX, 40, shape, found, turned)
+    assert np.array_equal(found & mask, right)
+    right = expected(a.copy(), ring.unpack(stream_of(40, shape), 40, shape), 40, a.copy(), turned)
+    ring.matmul_keyed(a, KEY, INDEX, 40, shape, a, turned)
+    assert np.array_equal(a & mask, right)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_threads_change_nothing_of_a_key(drawn: Draw, level: str, turned: bool) -> None:
+    a, _, out = operands(drawn, 9, (1001, 777), 40, turned)
+    before, results = ring.threads(), []
+    try:
+        for threads in (1, 3):
+            ring.set_threads(threads)
+            results.append(out.copy())
+            ring.matmul_keyed(a, KEY, INDEX, 40, (1001, 777), results[-1], turned)
+    finally:
+        ring.set_threads(before)
+    mask = np.uint64((1 << 40) - 1)
+    assert np.array_equal(results[0] & mask, results[1] & mask)
+
+
 GUARDED = """
 import ctypes, mmap, sys
 import numpy as np
@@ -186,6 +264,8 @@ def test_nothing_beyond_the_buffer_is_read(level: str) -> None:
         lambda a, p, out: ring.matmul_packed(a[0], p, 40, (9, 6), out),
         lambda a, p, out: ring.matmul_packed(a.astype(np.uint32), p, 40, (9, 6), out),
         lambda a, p, out: ring.matmul_packed(a, p, 40, (9, 6), out.astype(np.uint32)),
+        lambda a, p, out: ring.matmul_keyed(a, KEY, INDEX, 40, (6, 9), out),
+        lambda a, p, out: ring.matmul_keyed(a, KEY, INDEX, 65, (9, 6), out),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(drawn: Draw, level: str, call: Callable[..., None]) -> None:
