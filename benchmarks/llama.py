@@ -14,8 +14,8 @@ folder keeps checkpoint and shares: 50 GB for 7b. An earlier run's are used agai
 have no seconds.
 
 Phases are the means of the three servers: `products` with streamed weights, `stalled` in wait for their
-blocks, `waited` for words of the other servers; `reading` and `key streams` run beside them on threads of
-their own. Memory is the sum of each server's peak. Linux also keeps pages of the file of words where memory
+blocks, `waited` for words of the other servers; `reading` runs beside them on a thread of its own, and `key
+streams` are a part of the products. Memory is the sum of each server's peak. Linux also keeps pages of the file of words where memory
 is free.
 """
 
