@@ -262,7 +262,7 @@ PyObject* py_grow(PyObject*, PyObject* args) {
     t.path = static_cast<const uint64_t*>(numbers->buf), t.roots = static_cast<const uint64_t*>(seeds->buf);
     t.corrections = static_cast<uint64_t*>(fixes->buf), t.out = static_cast<uint64_t*>(to->buf);
     t.rows = numbers->len / 8, t.count = lengths->len;
-    bool fit = keys->len == GENERATORS * KEY_BYTES && t.count > 0 && t.bits <= 64 && t.holder < 2;
+    bool fit = keys->len == GENERATORS * AES_BYTES && t.count > 0 && t.bits <= 64 && t.holder < 2;
     for (ptrdiff_t i = 0; fit && i < t.count; ++i)
         fit = t.lengths[i] > (i ? t.lengths[i - 1] : 0) && t.lengths[i] <= t.bits;
     const ptrdiff_t whole = 8 * t.rows * t.count;
