@@ -15,8 +15,8 @@ have no seconds.
 
 Phases are the means of the three servers: `products` with streamed weights, `stalled` in wait for their
 blocks, `waited` for words of the other servers; `reading` runs beside them on a thread of its own, and `key
-streams` are a part of the products. Memory is the sum of each server's peak. Linux also keeps pages of the file of words where memory
-is free.
+streams` are a part of the products. Memory is the sum of each server's peak. Linux also keeps pages of the
+file of words where memory is free.
 """
 
 from __future__ import annotations

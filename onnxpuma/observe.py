@@ -70,8 +70,8 @@ class RunReport:
 
     @property
     def phases(self) -> dict[str, float]:
-        """Seconds: of reading, on threads of its own beside the run; of products with streamed weights, and of
-        key streams within these, by all threads; of waiting for blocks, and for words of the other parties."""
+        """Seconds: of reading, on threads of its own beside the run; of products with streamed weights, and
+        of key streams within these, by all threads; of waiting for blocks, and for words of the others."""
         use = self.streamed
         return {
             "reading": use.reading_seconds,
