@@ -8,8 +8,9 @@ step, as floats that are rounded away from zero where it matters.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,12 @@ class Bound:
     blocks: Mapping[int, float] = field(default_factory=dict)
     # Bounds for products with the value, by the names of ops/products.py.
     matrix: Mapping[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def key(self) -> Hashable:
+        """Equal for equal bounds."""
+        lengths, matrix = (tuple(sorted(each.items())) for each in (self.blocks, self.matrix))
+        return self.low, self.high, self.norm, lengths, matrix
 
     @property
     def size(self) -> float:

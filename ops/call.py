@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from onnxpuma.mpc.cost import USUAL, Network
 from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Replicated, Shares, Sum3
 from onnxpuma.ops.bounds import UNKNOWN, Bound
+from onnxpuma.ops.content import Content, content_of, content_of_node, key_of_array
 
 
 def resting_of(dtype: np.dtype[Any], reals: Format) -> Format:
@@ -91,6 +93,17 @@ class Operand:
         """Extra fraction bits, beyond those that values of its type usually keep."""
         return self.resting.fraction - (RESTING.fraction if self.dtype.kind == "f" else 0)
 
+    @cached_property
+    def content(self) -> Content:
+        """All of it but its name; whether it has one counts, as nothing reads an output without a name."""
+        arrays = key_of_array(self.value), key_of_array(self.beside)
+        return content_of(("operand", bool(self.name), *arrays, self.bound.key, *_plain_facts(self)))
+
+
+_plain_facts = attrgetter(
+    *(each.name for each in fields(Operand) if each.name not in ("name", "value", "beside", "bound"))
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Use:
@@ -107,6 +120,27 @@ class Use:
     bounds: Mapping[str, float] = field(default_factory=dict, kw_only=True)
     # The network for which it is planned: a kernel that knows several ways takes the fastest there.
     network: Network = field(default=USUAL, kw_only=True)
+
+    @property
+    def operands(self) -> tuple[Operand | None, ...]:
+        """The inputs, and after them the outputs of a call."""
+        return self.inputs
+
+    @property
+    def names(self) -> list[str]:
+        """Those of all operands that are present."""
+        return [o.name for o in self.operands if o is not None]
+
+    @cached_property
+    def content(self) -> Content:
+        """All of it but the names of node and operands; which operands are one and the same counts."""
+        operands = self.operands
+        names = self.names
+        again = tuple(map(names.index, names)) if len(set(names)) < len(names) else ()
+        contents = tuple([None if o is None else o.content for o in operands])
+        bounds = tuple(sorted(self.bounds.items()))
+        node = content_of_node(self.node)
+        return content_of((node, self.opset, bounds, self.network, again, len(self.inputs), contents))
 
     def bound(self, key: str, default: float) -> float:
         """The bound of a quantity of this use (`Limit.key`): as calibrated, else `default`."""
@@ -178,7 +212,14 @@ class Call(Use):
 
     outputs: tuple[Operand, ...]
 
+    @property
+    def operands(self) -> tuple[Operand | None, ...]:
+        return self.inputs + self.outputs
 
+
+# What one finds of itself, and does not hold once it is altered.
+_OWN = "content"
+_RENAMED = {"name"}
 _Kind = TypeVar("_Kind", bound="Operand | Use")
 
 
@@ -186,6 +227,8 @@ def altered(one: _Kind, **changes: Any) -> _Kind:
     """As `dataclasses.replace`, in a sixth of the time: a plan makes thousands of calls."""
     made = object.__new__(type(one))
     made.__dict__.update(one.__dict__, **changes)
+    if _OWN in made.__dict__ and (changes.keys() != _RENAMED or not made.__dict__["name"]):
+        del made.__dict__[_OWN]
     return made
 
 

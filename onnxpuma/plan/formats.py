@@ -10,7 +10,6 @@ range bounds do not prove.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,12 +19,12 @@ from onnxpuma.mpc.cost import Cost, Network
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.ops.limits import ROOM
-from onnxpuma.ops.registry import Call, Operand, altered, widest
+from onnxpuma.ops.registry import Operand, altered, widest
 from onnxpuma.ops.rows import exponent
-from onnxpuma.plan.bounds.limits import limits_of
 from onnxpuma.plan.known.decisions import Changed, Decisions, Steps
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.plan import Step
+from onnxpuma.plan.refits import followed, holds, resting_at
 
 _PASSES = 2  # queries and keys need fewer bits once both have fewer fraction bits
 
@@ -105,19 +104,33 @@ class _Formats:
 
     def _asked(self, step: Step, wishes: Sequence[Format | None]) -> _Asked:
         """wishes: what the readers of each output ask for."""
+        call = step.call
+        stay = tuple([self._stays(step, o) for o in call.outputs])
+        question = "asked", step.resolves, step.constant, tuple(wishes), stay
+        least, answers = call.content.once(question, lambda: self._by_place(step, wishes))
+        return _Asked(
+            {call.outputs[place].name: wish for place, wish in least.items()},
+            [(call.given(place).name, answer) for place, answer in answers],
+        )
+
+    def _by_place(
+        self, step: Step, wishes: Sequence[Format | None]
+    ) -> tuple[dict[int, Format | None], list[tuple[int, Format | None]]]:
+        """The same with places in place of names."""
         outputs, least = [], {}
-        for operand, resolves, wish in zip(step.call.outputs, step.resolves, wishes, strict=True):
+        for place, wish in enumerate(wishes):
+            operand, resolves = step.call.outputs[place], step.resolves[place]
             if resolves or not operand.deferred:
                 wish = None if wish is None else _holding(operand, wish)
-                least[operand.name] = None if self._stays(step, operand) else wish
+                least[place] = None if self._stays(step, operand) else wish
             outputs.append(self._needed(step, operand, resolves, wish))
         call = altered(step.call, outputs=tuple(outputs))
         answers = [
-            (o.name, None if step.constant or not _is_plain(o) else step.operator.accepts(call, place))
+            (place, None if step.constant or not _is_plain(o) else step.operator.accepts(call, place))
             for place, o in enumerate(step.call.inputs)
             if o is not None and o.secret
         ]
-        return _Asked(least, answers)
+        return least, answers
 
     def _stays(self, step: Step, operand: Operand) -> bool:
         return step.constant or operand.name in self.kept or not _is_plain(operand)
@@ -161,10 +174,7 @@ class _Formats:
         step, operand = steps[number], steps[number].call.outputs[place]
         if format == operand.resting or format.bits > operand.resting.bits:
             return {}
-        made = altered(operand, resting=format)
-        made = made if step.resolves[place] else altered(made, format=format)
-        outputs = tuple(made if p == place else o for p, o in enumerate(step.call.outputs))
-        changed = followed(steps, self.readers, number, with_values(step, step.call.inputs, outputs))
+        changed = followed(steps, self.readers, number, resting_at(step, place, format))
         if not all(holds(steps[n], new) for n, new in changed.items()):
             return {}
         truncate = [n for n in changed if n != number and _costs_change(steps[n], changed[n])]
@@ -188,78 +198,6 @@ def _is_plain(operand: Operand) -> bool:
     return operand.dtype.kind == "f" and not (
         operand.weight or operand.reach or operand.hollow or operand.beside is not None
     )
-
-
-def followed(steps: Steps, readers: Mapping[str, Sequence[int]], number: int, new: Step) -> Changed:
-    """Number -> step, for the new step and all that change with it: what they do not truncate follows it."""
-    changed, values = {number: new}, left_by(new)
-    waiting = [reader for name in values for reader in readers.get(name, ())]
-    heapq.heapify(waiting)
-    while waiting:
-        reader = heapq.heappop(waiting)
-        if reader in changed:
-            continue
-        after = refitted(steps[reader], values)
-        changed[reader] = after
-        old = left_by(steps[reader])
-        for name, operand in left_by(after).items():
-            before = old[name]
-            if (operand.format, operand.form) != (before.format, before.form):
-                for later in readers.get(name, ()):
-                    heapq.heappush(waiting, later)
-        values.update(left_by(after))
-    return changed
-
-
-def with_values(step: Step, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Step:
-    """A step with other operands; it truncates no output that is no longer a product."""
-    old = step.call
-    call = Call(old.node, tuple(inputs), old.opset, tuple(outputs), bounds=old.bounds, network=old.network)
-    resolves = tuple(r and o.deferred for r, o in zip(step.resolves, outputs, strict=True))
-    return Step(step.index, step.operator, call, step.outputs, resolves, step.constant)
-
-
-def left_by(step: Step) -> dict[str, Operand]:
-    """The outputs of a step as their readers find them."""
-    return {
-        o.name: altered(o, form=Replicated, format=o.resting) if resolves else o
-        for o, resolves in zip(step.call.outputs, step.resolves, strict=True)
-    }
-
-
-def refitted(step: Step, values: Mapping[str, Operand]) -> Step:
-    """A step with inputs in other formats: what it does not truncate follows them."""
-    inputs = [o if o is None else _in_format(o, values.get(o.name)) for o in step.call.inputs]
-    new = with_values(step, inputs, step.call.outputs)
-    result = step.operator.result(new.call)
-    if result.format is None:
-        return new
-    outputs = []
-    for operand, resolves in zip(step.call.outputs, step.resolves, strict=True):
-        if operand.dtype.kind == "f":
-            rests = not resolves and not operand.deferred
-            resting = result.format if rests else operand.resting
-            operand = altered(operand, form=result.form, format=result.format, resting=resting)
-        outputs.append(operand)
-    return with_values(step, inputs, outputs)
-
-
-def _in_format(operand: Operand, now: Operand | None) -> Operand:
-    if now is None:
-        return operand
-    return altered(operand, form=now.form, format=now.format, resting=now.resting, reads=now.reads)
-
-
-def holds(old: Step, new: Step) -> bool:
-    """Whether all that was proved of a step still is, and what was not has as much room as before."""
-    before = {limit.what: limit for limit in limits_of(old)}
-    for limit in limits_of(new):
-        same = before.get(limit.what)
-        if limit.proved(new.call):
-            continue
-        if same is None or same.proved(old.call) or limit.below < same.below or limit.least > same.least:
-            return False
-    return True
 
 
 def _costs_change(old: Step, new: Step) -> bool:

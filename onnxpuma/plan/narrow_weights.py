@@ -22,11 +22,11 @@ from onnxpuma.ops.rows import exponent
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.bounds.limits import limits_of
 from onnxpuma.plan.bounds.watch import proved
-from onnxpuma.plan.formats import followed, holds, left_by, refitted, with_values
 from onnxpuma.plan.known.decisions import Changed, Decisions, Steps
 from onnxpuma.plan.known.refusals import Refusal
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.plan import Step
+from onnxpuma.plan.refits import followed, holds, refitted, with_values
 from onnxpuma.plan.weights.factors import PRODUCTS
 
 
@@ -99,7 +99,7 @@ class _Narrowing:
         step = steps[number]
         new = refitted(step, self.narrow)
         reads = next(self.narrow[name].reads for name in step.reads if name in self.narrow)
-        return new, {name: altered(o, reads=reads) for name, o in left_by(new).items()}
+        return new, {name: altered(o, reads=reads) for name, o in new.left.items()}
 
     def _multiplied(self, number: int, steps: Steps) -> Changed | None:
         """What changes with a product in its place, untruncated as before or truncated; None without a proof
@@ -148,7 +148,7 @@ class _Narrowing:
         steps = self.state.steps
         for number, step in changed.items():
             steps[number] = step
-            left = left_by(step)
+            left = step.left
             for key, (need, operand, divisor) in self.state.watched.found.items():
                 if operand.name in left:
                     self.state.watched.found[key] = need, _as_left(operand, left[operand.name]), divisor

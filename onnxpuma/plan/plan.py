@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,9 +14,10 @@ from onnxpuma.graph.model import Node
 from onnxpuma.graph.run import run_node
 from onnxpuma.mpc.cost import FREE, Cost, Network
 from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.forms import Replicated
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.range_check import DOMAIN
-from onnxpuma.ops.registry import Call, Operator, Result
+from onnxpuma.ops.registry import Call, Operand, Operator, Result, altered
 from onnxpuma.ops.spread import truncated_cost
 
 
@@ -48,12 +49,26 @@ class Step:
             return self
         made = object.__new__(Step)
         made.__dict__.update(self.__dict__, index=index)
+        made.__dict__.pop("refits", None)
         return made
+
+    @cached_property
+    def refits(self) -> dict[Hashable, tuple[Sequence[Operand | None], Step]]:
+        """The same step with other operands, as found lately (plan/refits.py)."""
+        return {}
+
+    @cached_property
+    def left(self) -> Mapping[str, Operand]:
+        """The outputs as their readers find them."""
+        return {
+            o.name: altered(o, form=Replicated, format=o.resting) if resolves else o
+            for o, resolves in zip(self.call.outputs, self.resolves, strict=True)
+        }
 
     @cached_property
     def result(self) -> Result:
         """The form and the format in which its kernel leaves the outputs."""
-        return self.operator.result(self.call)
+        return self.call.content.once("result", lambda: self.operator.result(self.call))
 
     @cached_property
     def reads(self) -> tuple[str, ...]:
@@ -88,6 +103,9 @@ class Step:
     @cached_property
     def cost(self) -> Cost:
         """Rounds and bits, including the truncation of its outputs."""
+        return self.call.content.once(("cost", self.resolves), self._cost)
+
+    def _cost(self) -> Cost:
         total = self.operator.cost(self.call)
         after = Cost()
         for operand, resolves in zip(self.call.outputs, self.resolves, strict=True):

@@ -17,10 +17,10 @@ from onnxpuma.ops.rows import exponent
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.bounds.ranges import bounded
 from onnxpuma.plan.examine.thrift import Width
-from onnxpuma.plan.formats import refitted
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.narrow_weights import is_look_up, truncated, untruncated
 from onnxpuma.plan.plan import Step
+from onnxpuma.plan.refits import refitted
 from onnxpuma.plan.weights.factors import PRODUCTS, Reading
 
 AUTO = "auto"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from onnxpuma.graph.model import Node
 from onnxpuma.ops.bounds import Need
+from onnxpuma.ops.content import Content
 from onnxpuma.ops.registry import Operand
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.known.decisions import Decisions
@@ -51,6 +52,7 @@ class Recall:
         self._constants: dict[str, Known] = {}
         self._start: dict[str, Known] = {}
         self._found: dict[str, _Found] = {}
+        self._contents: list[list[Content]] = []  # of the last plan and the one in the making
 
     def outline(self, blueprint: Blueprint, selection: Selection) -> Outline:
         """What follows from the graph and the selection alone."""
@@ -71,6 +73,7 @@ class Recall:
             if before is not None and same(before, known):
                 state.values[name] = before
         self._start = dict(state.values)
+        self._contents = [*self._contents[-1:], state.contents]
 
     def plan(
         self,

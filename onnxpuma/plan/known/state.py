@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from onnxpuma.graph.model import Graph, Initializer, Node
 from onnxpuma.mpc.cost import Network
+from onnxpuma.ops.content import Content
 from onnxpuma.ops.registry import Call, Operator
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
@@ -61,6 +62,8 @@ class State:
     # The inputs of refused nodes: the steps that compute them stay in the plan.
     wanted: set[str] = field(default_factory=set)
     watched: Watched = field(default_factory=Watched)
+    # What answers were noted for (ops/content.py): they are needed again in the next plan.
+    contents: list[Content] = field(default_factory=list)
     # The step that was planned last, for `Recall`.
     settled: Settled | None = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from onnxpuma.graph.model import Node, ValueType
 from onnxpuma.mpc.format import Format
 from onnxpuma.ops.bounds import UNKNOWN, Bound
-from onnxpuma.ops.registry import Operand, resting_of
+from onnxpuma.ops.registry import Operand, altered, resting_of
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,16 @@ class Known:
     @property
     def shape(self) -> tuple[int, ...]:
         return shape_of(self.type)
+
+    def public(self, name: str) -> Operand:
+        """The operand of a public value."""
+        return altered(self._public, name=name)
+
+    @cached_property
+    def _public(self) -> Operand:
+        made = Operand("public", self.shape, self.type.dtype, self.value)
+        assert made.content  # it is the same under every name
+        return made
 
     def sample(self) -> np.ndarray:
         """An array of this type and shape: the value itself where it is public, else zeros."""
@@ -100,7 +111,16 @@ def expected(values: Mapping[str, Known], name: str | None, reals: Format) -> Op
         return None
     known = values.get(name)
     if known is None:
-        return Operand(name, (), np.dtype(np.float32), format=reals, resting=reals)
+        return altered(_not_known(reals), name=name)
     if known.operand is not None:
         return known.operand
-    return Operand(name, tuple(known.type.shape or ()), known.type.dtype, known.value)  # type: ignore[arg-type]
+    if known.value is not None:
+        return known.public(name)
+    return Operand(name, tuple(known.type.shape or ()), known.type.dtype)  # type: ignore[arg-type]
+
+
+@lru_cache
+def _not_known(reals: Format) -> Operand:
+    made = Operand("not known", (), np.dtype(np.float32), format=reals, resting=reals)
+    assert made.content  # as in `Known`
+    return made

@@ -53,9 +53,15 @@ def _takes(state: State, operand: Operand, reader: Node, place: int) -> bool:
         for p, n in enumerate(others)
     )
     use = Use(reader, inputs, state.opset, network=state.network)
-    if all(name is None or name in state.values for name in others):
-        use = ranged(state.blueprint, use)
-    return operator.defers(use, place) and fits(operand, aware=operator.beside is not None)
+    complete = all(name is None or name in state.values for name in others)
+    calibrated = tuple(sorted(state.blueprint.bounds(reader.name).items())) if complete else None
+    state.contents.append(use.content)
+
+    def takes() -> bool:
+        known = ranged(state.blueprint, use) if complete else use
+        return operator.defers(known, place) and fits(operand, aware=operator.beside is not None)
+
+    return use.content.once(("takes", operand.content, place, calibrated), takes)
 
 
 def taken(state: State, call: Call, operator: Operator) -> Call:

@@ -21,7 +21,7 @@ def operands_of(state: State, node: Node) -> tuple[Operand | None, ...]:
 def _operand(state: State, name: str, node: Node, place: int) -> Operand:
     known = state.values[name]
     if known.value is not None:
-        return Operand(name, known.shape, known.type.dtype, known.value)
+        return known.public(name)
     if known.operand is not None:
         return known.operand
     if node.op == "Gather" and place == 1:  # ids, which the client shares for each table separately

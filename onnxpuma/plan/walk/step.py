@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from onnxpuma.errors import OnnxpumaError
 from onnxpuma.graph.model import Node, ValueType
@@ -22,6 +23,7 @@ from onnxpuma.plan.walk.masks import drafted, refusal, with_beside
 from onnxpuma.plan.walk.narrow import check_ring, check_room
 from onnxpuma.plan.walk.operands import operands_of
 from onnxpuma.plan.walk.parts import Parts, Refused
+from onnxpuma.plan.walk.settle import settled
 from onnxpuma.plan.walk.types import found_types
 from onnxpuma.plan.walk.undefined import evened
 
@@ -41,16 +43,22 @@ def planned(state: State, node: Node) -> Parts[None]:
         raise Refused("it computes on secret integers or booleans: it is supported for reals only")
     outputs = drafted(state.readers, node, types, state.blueprint.resting)
     call = Call(node, operands, state.opset, outputs, network=state.network)
+    call = settled(state, call, operator, partial(_settle, state, call, operator))
+    # A server keeps constants for all its requests, and computes them again after a restart. So only steps
+    # without messages are constant: otherwise it would be out of step with the servers that still have them.
+    constant = constant and all(o.weight for o in call.secrets) and operator.moves
+    record(state, Settled(call, operator, constant, {}))
+
+
+def _settle(state: State, call: Call, operator: Operator) -> Call:
+    """A call with drafts of its outputs becomes one with all that is known of them."""
     call = taken(state, ranged(state.blueprint, call), operator)
     reason = refusal(call, operator) if call.secrets else "none of its inputs is secret"
     if reason is not None:
         raise Refused(reason, sizes=" is beyond " in reason)
     call = watched(state, _with_results(state, call, operator), operator)
     check_room(call)
-    # A server keeps constants for all its requests, and computes them again after a restart. So only steps
-    # without messages are constant: otherwise it would be out of step with the servers that still have them.
-    constant = constant and all(o.weight for o in call.secrets) and operator.moves
-    record(state, Settled(call, operator, constant, {}))
+    return call
 
 
 def _types(state: State, node: Node) -> list[ValueType]:
