@@ -74,6 +74,8 @@ def _of_its_outputs(call: Call, index: int) -> Format | None:
 
 def widest(formats: Sequence[Format | None]) -> Format | None:
     """The least format that holds values of all of these, which have one scale; None if there is none."""
+    if len(formats) == 1:
+        return formats[0]
     known = [format for format in formats if format is not None]
     if len(known) != len(formats) or len({format.fraction for format in known}) != 1:
         return None

@@ -60,6 +60,11 @@ class Node:
         return traits(self.op, self.domain)
 
     @cached_property
+    def reads(self) -> list[str]:
+        """The names that it reads, including those that its subgraphs capture."""
+        return [n for n in (*self.inputs, *(c for g in self.subgraphs for c in g.captured())) if n]
+
+    @cached_property
     def attribute_key(self) -> tuple[Any, ...]:
         """The attributes as one hashable value: equal for two nodes that have equal attributes."""
         return tuple((k, _hashable(v)) for k, v in sorted(self.attributes.items()))

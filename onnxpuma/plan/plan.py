@@ -266,8 +266,7 @@ def spans(steps: Sequence[Step], rounds: Callable[[Step], int] = rounds_of) -> l
     ready: dict[str, int] = {}
     found = []
     for step in steps:
-        secret = (o.name for o in step.call.inputs if o is not None and o.secret)
-        start = max((ready.get(name, 0) for name in secret), default=0)
+        start = max([ready.get(name, 0) for name in step.reads], default=0)
         end = start + rounds(step)
         ready.update(dict.fromkeys(step.outputs, end))
         found.append((start, end))

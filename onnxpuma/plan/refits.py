@@ -82,14 +82,12 @@ def _like_others(step: Step, given: Sequence[Operand | None]) -> Step:
     if found.call.node is step.call.node and found.index == step.index:
         return found
     own, made = step.call, found.call
-    inputs = tuple(
-        [
-            mine if mine is None or o is None or fact is None else altered(o, name=mine.name)
-            for mine, o, fact in zip(own.inputs, made.inputs, facts, strict=True)
-        ]
-    )
-    outputs = tuple([altered(o, name=mine.name) for mine, o in zip(own.outputs, made.outputs, strict=True)])
-    call = Call(own.node, inputs, own.opset, outputs, bounds=own.bounds, network=own.network)
+    inputs = [
+        mine if mine is None or o is None or fact is None else altered(o, name=mine.name)
+        for mine, o, fact in zip(own.inputs, made.inputs, facts, strict=True)
+    ]
+    outputs = [altered(o, name=mine.name) for mine, o in zip(own.outputs, made.outputs, strict=True)]
+    call = made.again(own.node, inputs, outputs)
     return Step(step.index, step.operator, call, step.outputs, found.resolves, step.constant)
 
 

@@ -28,7 +28,7 @@ def scheduled(state: State, numbering: Numbering | None = None) -> Plan:
         opened, kept, closed = (name in some for some in (selection.opened, selection.kept, blueprint.closed))
         outputs.append(replace(output, opened=opened, kept=kept, closed=closed))
     steps = _live(state.steps, {o.name for o in outputs} | state.wanted)
-    wanted = {o.name for step in steps for o in step.call.inputs if o is not None}
+    wanted = set().union(*[step.reads for step in steps])
     watch_kept(state)
     checks, verdict = check_steps(state, steps)
     steps += checks
@@ -55,7 +55,7 @@ def _live(steps: list[Step], wanted: set[str]) -> list[Step]:
     wanted = set(wanted)
     kept = []
     for step in reversed(steps):
-        if any(name in wanted for name in step.outputs):
+        if not wanted.isdisjoint(step.outputs):
             kept.append(step)
-            wanted.update(o.name for o in step.call.inputs if o is not None and o.secret)
+            wanted.update(step.reads)
     return kept[::-1]

@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -34,8 +35,7 @@ def check_steps(state: State, live: Sequence[Step]) -> tuple[list[Step], Planned
     A need of a client's own input takes no step: it goes into that entry of `state.inputs`, and the client
     checks it in the clear.
     """
-    read = {operand.name for step in live for operand in step.call.inputs if operand is not None}
-    read.update(state.selection.kept)
+    read = set(state.selection.kept).union(*[step.reads for step in live])
     asked: list[Asked] = []
     own = {entry.operand: name for name, entry in state.inputs.items()}
     for need, operand, divisor in state.watched.found.values():
@@ -46,7 +46,8 @@ def check_steps(state: State, live: Sequence[Step]) -> tuple[list[Step], Planned
             state.inputs[own[operand.name]] = replace(entry, needs=(*entry.needs, replace(need, place=0)))
             continue
         values = (operand,) if divisor is None else (operand, divisor)
-        asked += [(values, reading) for reading in readings(operand, need)]
+        found = operand.content.once(("readings", need), partial(readings, operand, need))
+        asked += [(values, reading) for reading in found]
     if not asked:
         return [], None
     asked = _least(asked)

@@ -37,11 +37,6 @@ def readers_of(nodes: Iterable[Node], outputs: Iterable[str]) -> Readers:
     return found
 
 
-def read_by(node: Node) -> list[str]:
-    """The names that a node reads, including those that its subgraphs capture."""
-    return [n for n in (*node.inputs, *(c for g in node.subgraphs for c in g.captured())) if n]
-
-
 def needed(nodes: Sequence[Node], outputs: Iterable[str], shapes: bool = True) -> list[Node]:
     """The nodes that these outputs need, in the graph's order.
 
@@ -54,5 +49,5 @@ def needed(nodes: Sequence[Node], outputs: Iterable[str], shapes: bool = True) -
             found.append(node)
             if node.traits.of_shape and not shapes:
                 continue
-            wanted.update(read_by(node))
+            wanted.update(node.reads)
     return found[::-1]

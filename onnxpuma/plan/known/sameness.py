@@ -8,7 +8,7 @@ import numpy as np
 
 from onnxpuma.graph.model import Node
 from onnxpuma.ops.range_check import DOMAIN
-from onnxpuma.ops.registry import Operand
+from onnxpuma.ops.registry import Call, Operand
 from onnxpuma.plan.known.values import Known
 from onnxpuma.plan.plan import Step
 
@@ -51,13 +51,21 @@ def kept(before: Step, now: Step) -> Step:
         (before.index, before.operator, before.outputs, before.resolves, before.constant)
         == (now.index, now.operator, now.outputs, now.resolves, now.constant)
         and (a.node is b.node or _same_check(a.node, b.node))
-        and a.content is b.content
-        and a.names == b.names
+        and _alike_calls(a, b)
     )
     return before if as_before else now
+
+
+def _alike_calls(a: Call, b: Call) -> bool:
+    mine, theirs = a.operands, b.operands
+    return (
+        (len(a.inputs), len(mine)) == (len(b.inputs), len(theirs))
+        and dict(a.bounds) == dict(b.bounds)
+        and all(one is other or _alike(one, other) for one, other in zip(mine, theirs, strict=True))
+    )
 
 
 def _same_check(a: Node, b: Node) -> bool:
     """Whether two nodes are one and the same of the range check, which every plan makes anew."""
     mine, theirs = ((n.domain, n.name, n.op, n.inputs, n.outputs) for n in (a, b))
-    return a.domain == DOMAIN and mine == theirs
+    return a.domain == DOMAIN and mine == theirs and a.attribute_key == b.attribute_key

@@ -10,7 +10,6 @@ from onnxpuma.errors import OnnxpumaError
 from onnxpuma.graph.model import Node, ValueType
 from onnxpuma.graph.run import run_node
 from onnxpuma.plan.bounds.ranges import at_client
-from onnxpuma.plan.known.readers import read_by
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.known.values import Known
 from onnxpuma.plan.walk.control import unrolled
@@ -38,7 +37,7 @@ def run_public(state: State, node: Node) -> Parts[None]:
 
 def _inputs(state: State, node: Node) -> tuple[Sequence[np.ndarray | None], bool]:
     """The arrays that the node runs on, and whether the result is the same for every request."""
-    known = [state.values[name] for name in read_by(node)]
+    known = [state.values[name] for name in node.reads]
     constant = all(k.constant for k in known)
     if node.traits.of_shape:  # the input may be secret: any array of its shape serves
         return [np.broadcast_to(np.float32(0), known[0].shape)], constant

@@ -7,7 +7,6 @@ from enum import Enum, auto
 
 from onnxpuma.graph.model import Node
 from onnxpuma.ops.registry import find
-from onnxpuma.plan.known.readers import read_by
 from onnxpuma.plan.known.values import Known
 from onnxpuma.plan.walk.lookups import looks_up_ids
 
@@ -32,7 +31,7 @@ class Kind(Enum):
 
 def kind_of(node: Node, values: Mapping[str, Known], unknown: Container[str]) -> Kind:
     """The kind of a node. unknown: the outputs of refused nodes; `values` hold all others that it reads."""
-    names = read_by(node)
+    names = node.reads
     if any(name in unknown for name in names):
         return Kind.LOST
     known = [values[name] for name in names]

@@ -84,14 +84,7 @@ def _again(state: State, call: Call, before: _Pattern) -> Call:
         known = state.values.get(assumed.name)
         if known is not None and known.operand is not None:
             state.values[assumed.name] = replace(known, operand=assumed)
-    outputs = (
+    outputs = [
         altered(made, name=draft.name) for made, draft in zip(before.call.outputs, call.outputs, strict=True)
-    )
-    return Call(
-        call.node,
-        tuple(inputs),
-        call.opset,
-        tuple(outputs),
-        bounds=before.call.bounds,
-        network=call.network,
-    )
+    ]
+    return before.call.again(call.node, inputs, outputs)

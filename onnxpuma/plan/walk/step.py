@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 
 from onnxpuma.errors import OnnxpumaError
@@ -14,7 +13,6 @@ from onnxpuma.mpc.protocols.dpf import SecretIds
 from onnxpuma.ops.registry import Call, Operand, Operator, Result, altered, find
 from onnxpuma.plan.bounds.ranges import bounded, ranged
 from onnxpuma.plan.bounds.watch import watched
-from onnxpuma.plan.known.readers import read_by
 from onnxpuma.plan.known.state import Settled, State
 from onnxpuma.plan.known.values import Known, given_types
 from onnxpuma.plan.plan import Step
@@ -30,7 +28,7 @@ from onnxpuma.plan.walk.undefined import evened
 
 def planned(state: State, node: Node) -> Parts[None]:
     """Plan a node as a step; if a softmax needs parts that make its emptied rows even, plan these first."""
-    constant = all(state.values[name].constant for name in read_by(node))
+    constant = all(state.values[name].constant for name in node.reads)
     node = yield from evened(state, node)
     operator = find(node)
     assert operator is not None
@@ -105,7 +103,7 @@ def _left_in(outputs: Sequence[Operand], result: Result) -> list[Operand]:
 def record(state: State, settled: Settled) -> None:
     """Add the step, and note the form in which its readers find each result."""
     call, operator, constant = settled.call, settled.operator, settled.constant
-    state.settled = replace(settled, late=state.values.noted_apart())
+    state.settled = Settled(call, operator, constant, state.values.noted_apart())
     resolves = tuple(must_truncate(state, o, call) for o in call.outputs)
     state.steps.append(Step(len(state.steps), operator, call, call.node.outputs, resolves, constant))
     for operand, resolve in zip(call.outputs, resolves, strict=True):
