@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -110,7 +111,7 @@ class Budget:
         needed = needed_bytes(plan)
         if needed > self.bytes:
             raise self._too_large("it", needed, self.bytes)
-        traffic = SENT_BYTES * sum(_made(step) for step in plan.steps)
+        traffic = SENT_BYTES * sum([_needs(step).made for step in plan.steps])
         if traffic > self.traffic:
             raise InputError(
                 f"each server would send up to {traffic / 1e6:.0f} MB for the request,"
@@ -158,15 +159,38 @@ def _estimate(plan: Plan) -> int:
     work: dict[int, int] = {}
     for step, starts in events(plan, lambda _: 1):
         if starts:
-            view = _moves_weights(step)
-            made = {o.name: 0 if view else o.format.held * _count(o.shape) for o in step.call.outputs}
-            sizes.update(made)
-            work[step.index] = _workspace(step)
-            live += sum(made.values()) + work[step.index]
+            needs = _needs(step)
+            sizes.update(zip([o.name for o in step.call.outputs], needs.outputs, strict=True))
+            work[step.index] = needs.workspace
+            live += needs.held + needs.workspace
             most = max(most, live)
         else:
             live -= work[step.index] + sum(sizes.pop(name, 0) for name in uses.over(step))
     return most
+
+
+class _Needs(NamedTuple):
+    """What a step needs."""
+
+    # Elements that it computes.
+    made: int
+    # Bytes while it runs.
+    workspace: int
+    # Bytes of each output, and of all of them.
+    outputs: list[int]
+    held: int
+
+
+def _needs(step: Step) -> _Needs:
+    return step.call.content.once(("needs", step.constant), lambda: _found_needs(step))
+
+
+def _found_needs(step: Step) -> _Needs:
+    view = _moves_weights(step)
+    outputs = [0 if view else o.format.held * _count(o.shape) for o in step.call.outputs]
+    # An output without a name counts as the others that have none: there is one of them at a time.
+    held = sum({o.name: size for o, size in zip(step.call.outputs, outputs, strict=True)}.values())
+    return _Needs(_made(step), _workspace(step), outputs, held)
 
 
 def _workspace(step: Step) -> int:

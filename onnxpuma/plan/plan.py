@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -85,16 +85,16 @@ class Step:
         """A digest of all that determines the bytes that it sends."""
         call = self.call
         bounds = sorted(call.bounds.items())
-        text: list[object] = [(self.label, self.outputs, self.resolves, self.constant, bounds)]
-        arrays = []
-        for operand in (*call.inputs, *call.outputs):
+        text = [repr((self.label, self.outputs, self.resolves, self.constant, bounds))]
+        arrays: list[np.ndarray] = []
+        for operand in call.operands:
             if operand is None:
-                text.append(())
+                text.append("()")
                 continue
-            words = (operand.form.__name__, *operand.format, *operand.resting, operand.enough)
-            text.append((operand.name, operand.shape, *words))
+            words = operand.content.once("digest", partial(_said, operand))
+            text.append(f"({operand.name!r}, {words})")
             arrays += [a for a in (operand.value, operand.beside) if a is not None]
-        hashed = hashlib.sha256(repr(text).encode())
+        hashed = hashlib.sha256(f"[{', '.join(text)}]".encode())
         for array in arrays:
             hashed.update(repr((array.dtype.str, array.shape)).encode())
             hashed.update(np.ascontiguousarray(array).tobytes())
@@ -112,6 +112,12 @@ class Step:
             if resolves:
                 after |= truncated_cost(operand)
         return total + after
+
+
+def _said(operand: Operand) -> str:
+    """What a digest says of an operand."""
+    words = (operand.form.__name__, *operand.format, *operand.resting, operand.enough)
+    return ", ".join(map(repr, (operand.shape, *words)))
 
 
 @dataclass(frozen=True)
