@@ -14,6 +14,7 @@ PARTS = (
     "level",
     "levels",
     "long",
+    "narrow",
     "packed",
     "product",
     "thin",

@@ -36,10 +36,10 @@ private:
 PyObject* py_matmul(PyObject*, PyObject* args) {
     PyObject *out, *operand[4] = {};
     int add;
-    if (!PyArg_ParseTuple(args, "OpOO|OO", &out, &add, &operand[0], &operand[1], &operand[2], &operand[3]))
+    Product p = {};
+    if (!PyArg_ParseTuple(args, "OpiOO|OO", &out, &add, &p.bits, &operand[0], &operand[1], &operand[2], &operand[3]))
         return nullptr;
     Views views;
-    Product p = {};
     p.add = add;
     p.pairs = operand[3] ? 2 : 1;
     if (!(p.out = views.take(out, PyBUF_STRIDED))) return nullptr;
@@ -458,7 +458,7 @@ PyObject* py_set_threads(PyObject*, PyObject* args) {
 }
 
 PyMethodDef METHODS[] = {
-    {"matmul", py_matmul, METH_VARARGS, "matmul(out, accumulate, a, b[, a2, b2])"},
+    {"matmul", py_matmul, METH_VARARGS, "matmul(out, accumulate, bits, a, b[, a2, b2])"},
     {"matmul_packed", py_matmul_packed, METH_VARARGS, "matmul_packed(out, a, packed, bits, rows, columns, turned)"},
     {"matmul_keyed", py_matmul_keyed, METH_VARARGS,
      "matmul_keyed(out, a, key, index, bits, rows, columns, turned) -> seconds of the stream or None"},

@@ -3,6 +3,7 @@
 #include "_ring_vector.hpp"
 #include "_ring_thin.hpp"
 #include "_ring_gemm.hpp"
+#include "_ring_narrow.hpp"
 #include "_ring_bytes.hpp"
 #include "_ring_words.hpp"
 #include "_ring_kinds.hpp"

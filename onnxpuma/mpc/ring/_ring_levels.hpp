@@ -179,6 +179,7 @@ struct Level {
     bool (*usable)();
     void (*gemm32)(Matrix<uint32_t>, Matrix<uint32_t>, uint32_t*, ptrdiff_t, Size, bool);
     void (*gemm64)(Matrix<uint64_t>, Matrix<uint64_t>, uint64_t*, ptrdiff_t, Size, bool);
+    void (*gemm48)(Matrix<uint64_t>, Matrix<uint64_t>, uint64_t*, ptrdiff_t, Size, bool);  // mod 2^48
     void (*pack)(const uint8_t*, ptrdiff_t, int, int, uint8_t*, ptrdiff_t);
     void (*unpack)(const uint8_t*, ptrdiff_t, int, int, uint8_t*, ptrdiff_t);
     const LoopFunction (*loops)[4][4];
@@ -190,8 +191,8 @@ struct Level {
 constexpr ptrdiff_t ANY_ROWS = PTRDIFF_MAX;
 
 #define RING_ENTRY(level, usable)                                                                                 \
-    {#level, usable, level::gemm<uint32_t>, level::gemm<uint64_t>, level::pack, level::unpack, level::LOOPS,     \
-     level::fused, level::DEALS, ANY_ROWS}
+    {#level, usable, level::gemm<uint32_t>, level::gemm<uint64_t>, level::gemm48, level::pack, level::unpack,    \
+     level::LOOPS, level::fused, level::DEALS, ANY_ROWS}
 
 #ifdef __x86_64__
 bool has_avx512() {
@@ -204,7 +205,7 @@ bool has_avx512() {
 const Level LEVELS[] = {
 #ifdef RING_HAS_TILES
     {"amx", ([]() -> bool { return has_avx512() && tiles::usable(); }), tiles::gemm<uint32_t>, tiles::gemm<uint64_t>,
-     avx512::pack, avx512::unpack, avx512::LOOPS, avx512::fused,
+     tiles::gemm<uint64_t>, avx512::pack, avx512::unpack, avx512::LOOPS, avx512::fused,
      avx512::DEALS, 23},
 #endif
 #ifdef __x86_64__

@@ -11,17 +11,21 @@ namespace {
 
 std::atomic<const Level*> current{best_level()};  // the one in use
 
-void gemm(const Level& l, Matrix<uint32_t> a, Matrix<uint32_t> b, uint32_t* c, ptrdiff_t c_row, Size s, bool add) {
+// The result counts mod 2^bits.
+void gemm(const Level& l, Matrix<uint32_t> a, Matrix<uint32_t> b, uint32_t* c, ptrdiff_t c_row, Size s, bool add,
+          int = 32) {
     l.gemm32(a, b, c, c_row, s, add);
 }
-void gemm(const Level& l, Matrix<uint64_t> a, Matrix<uint64_t> b, uint64_t* c, ptrdiff_t c_row, Size s, bool add) {
-    l.gemm64(a, b, c, c_row, s, add);
+void gemm(const Level& l, Matrix<uint64_t> a, Matrix<uint64_t> b, uint64_t* c, ptrdiff_t c_row, Size s, bool add,
+          int bits = 64) {
+    (bits <= 48 ? l.gemm48 : l.gemm64)(a, b, c, c_row, s, add);
 }
 
 struct Product {
     const Py_buffer *out, *left[2], *right[2];
     int pairs;
     bool add;
+    int bits;  // that count of a word of the result
 
     ptrdiff_t dimension(int from_end) const { return out->shape[out->ndim - from_end]; }
 
@@ -51,7 +55,7 @@ struct Product {
             const Matrix<W> a = operand<W>(left[p], index), b = operand<W>(right[p], index);
             const Size size = {rows, columns, left[p]->shape[left[p]->ndim - 1]};
             if (size.depth > 0) {
-                gemm(level, a.from(m, 0), b.from(0, n), c, c_row, size, add || p);
+                gemm(level, a.from(m, 0), b.from(0, n), c, c_row, size, add || p, bits);
             } else if (!add && !p) {
                 for (ptrdiff_t i = 0; i < rows; ++i) std::memset(c + i * c_row, 0, size_t(columns) * sizeof(W));
             }

@@ -22,23 +22,33 @@ _LARGEST = 0xFFFF_FFFF_FFFF_FFFF
 _TABLE_BITS, _PICK_BITS, _GATHER_TABLE, _AXPY, _SHIFT_MASK = range(5)  # the order of Kind in _ring.cpp
 
 
-def matmul(a: Words, b: Words, out: Words | None = None, accumulate: bool = False) -> Words:
+def matmul(
+    a: Words, b: Words, out: Words | None = None, accumulate: bool = False, bits: int = WIDEST
+) -> Words:
     """a @ b mod 2^w as numpy.matmul: 1-d operands, batches and their broadcasting, any strides.
 
     a, b: (..., M, K) and (..., K, N) of one type. `out` receives the result; `accumulate` adds it to `out`.
-    `out` may share memory with an operand. Cost: M K N multiplications; a transposed operand is not copied.
+    `out` may share memory with an operand. bits: of a word of the result that count, if those above may be
+    arbitrary; with at most 48 of 64 it is faster. Cost: M K N multiplications; a transposed operand is not
+    copied.
     """
-    return _products([(a, b)], out, accumulate)
+    return _products([(a, b)], out, accumulate, bits)
 
 
 def matmul_pair(
-    a1: Words, b1: Words, a2: Words, b2: Words, out: Words | None = None, accumulate: bool = False
+    a1: Words,
+    b1: Words,
+    a2: Words,
+    b2: Words,
+    out: Words | None = None,
+    accumulate: bool = False,
+    bits: int = WIDEST,
 ) -> Words:
     """a1 @ b1 + a2 @ b2 mod 2^w, without a temporary, of products of one shape; otherwise as `matmul`."""
-    return _products([(a1, b1), (a2, b2)], out, accumulate)
+    return _products([(a1, b1), (a2, b2)], out, accumulate, bits)
 
 
-def _products(pairs: list[tuple[Words, Words]], out: Words | None, accumulate: bool) -> Words:
+def _products(pairs: list[tuple[Words, Words]], out: Words | None, accumulate: bool, bits: int) -> Words:
     dtype = pairs[0][0].dtype
     operands = [x for pair in pairs for x in pair]
     if any(x.dtype != dtype for x in operands) or dtype.kind != "u":
@@ -67,7 +77,7 @@ def _products(pairs: list[tuple[Words, Words]], out: Words | None, accumulate: b
     target = out if out is not None and straight else np.empty(shape, _computed_in(dtype))
     grown = np.expand_dims(target, -1) if column else target
     grown = np.expand_dims(grown, -2) if row else grown
-    _multiply(matrices, grown, full[:-2], accumulate and straight)
+    _multiply(matrices, grown, full[:-2], accumulate and straight, bits)
     if straight or out is None:
         return target.astype(dtype, copy=False)
     if accumulate:
@@ -117,7 +127,7 @@ def _may_receive(out: Words, operands: list[Words], column: bool) -> bool:
 
 
 def _multiply(
-    matrices: list[tuple[Words, Words]], out: Words, batch: tuple[int, ...], accumulate: bool
+    matrices: list[tuple[Words, Words]], out: Words, batch: tuple[int, ...], accumulate: bool, bits: int
 ) -> None:
     kernel = native()
     if kernel is None:
@@ -134,7 +144,7 @@ def _multiply(
     operands = [x for pair in matrices for x in pair]
     if batch:
         operands = [np.broadcast_to(x, (*batch, *x.shape[-2:])) for x in operands]
-    kernel.matmul(out, accumulate, *operands)
+    kernel.matmul(out, accumulate, bits, *operands)
 
 
 def pack(words: Words, bits: int) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -13,7 +13,7 @@ import pytest
 from onnxpuma.errors import ConfigError, ProtocolError
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.ring import fallback
-from onnxpuma.mpc.ring.words import Words
+from onnxpuma.mpc.ring.words import Words, reduced
 
 MATRICES = [(np.uint32, 32), (np.uint64, 64)]
 SHAPES = [
@@ -89,6 +89,22 @@ def test_matmul_pair(drawn: Draw, level: str, dtype: type, bits: int, shape: tup
     total = out + expected
     ring.matmul_pair(a1, b1, a2, b2, out=out, accumulate=True)
     assert np.array_equal(out, total)
+
+
+@pytest.mark.parametrize("bits", [33, 40, 48])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.filterwarnings("ignore:the compiled kernel")
+def test_products_of_which_fewer_bits_count(
+    drawn: Draw, level: str, bits: int, shape: tuple[int, int, int]
+) -> None:
+    m, k, n = shape
+    a, b, c = drawn((m, k)), drawn((n, k), seed=1).T, drawn((m, n), seed=2)
+    a[:1, :1], b[:1, :1] = 2**bits - 1, 2**64 - 1
+    expected = fallback.matmul(a, b)
+    assert np.array_equal(reduced(ring.matmul(a, b, bits=bits), bits), reduced(expected, bits))
+    straight, out = np.ascontiguousarray(b), c.copy()
+    ring.matmul_pair(a, b, a, straight, out=out, accumulate=True, bits=bits)
+    assert np.array_equal(reduced(out, bits), reduced(c + expected + expected, bits))
 
 
 @pytest.mark.parametrize(
