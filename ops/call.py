@@ -48,6 +48,9 @@ class Operand:
     # A weight stored in few bits: its products read their other factor at no more fraction bits than this
     # (ops/narrow_factor.py). 0 for all other values.
     reads: int = 0
+    # The factor of a product that is computed twice as large, in one ring product instead of two
+    # (plan/doubled.py).
+    doubled: bool = False
     # Public numbers still to be added to the words of a secret operand (ops/beside.py).
     beside: np.ndarray | None = field(default=None, repr=False, compare=False)
     # How far a secret mask may put elements beyond ordinary values, and the kind of that mask (ops/reach.py).

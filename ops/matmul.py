@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from onnxpuma.graph.model import Node
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.protocols.linear import doubled_matmul
 from onnxpuma.mpc.protocols.linear import matmul as product
 from onnxpuma.ops.bias import product_cost, product_result, with_bias
 from onnxpuma.ops.factors import factor_bits, public_scale, times_numbers
@@ -40,14 +41,19 @@ def flat_rows(x: Replicated) -> Replicated:
     return x.contiguous(-1, x.shape[-1])
 
 
-def times_matrix(party: Party, x: Replicated, y: Replicated) -> Sum3:
+def product_of(call: Call) -> Callable[[Party, Replicated, Replicated], Sum3]:
+    """The protocol that multiplies the two factors of this call."""
+    return doubled_matmul if any(call.given(place).doubled for place in (0, 1)) else product
+
+
+def times_matrix(party: Party, call: Call, x: Replicated, y: Replicated) -> Sum3:
     """x @ y with numpy.matmul's rules; a plain matrix on the right takes all rows at once."""
     x, y = in_one_ring(x, y)
     if len(y.shape) == 2 and len(x.shape) > 2:
-        rows = product(party, flat_rows(x), y)
+        rows = product_of(call)(party, flat_rows(x), y)
         shape = (*x.shape[:-1], y.shape[-1])
         return rows.reshape(shape)
-    return product(party, x, y)
+    return product_of(call)(party, x, y)
 
 
 @operator(
@@ -68,7 +74,7 @@ def matmul(party: Party, call: Call, a: Resolved, b: Resolved) -> Protocol[Seque
     if isinstance(b, np.ndarray):
         fraction, integers = public_scale(b)
         return [a.matmul(integers, fraction)]
-    return [times_matrix(party, read(call, 0, a), read(call, 1, b))]
+    return [times_matrix(party, call, read(call, 0, a), read(call, 1, b))]
 
 
 def _alpha_bits(call: Call) -> int:
@@ -114,7 +120,7 @@ def gemm(party: Party, call: Call, left: Value, right: Value, c: Value = None) -
         a = a.transpose()
     if gemm.right_turned:
         b = b.transpose()
-    result = product(party, *in_one_ring(a, b))
+    result = product_of(call)(party, *in_one_ring(a, b))
     if gemm.alpha != 1.0:
         result = times_numbers(result, gemm.alpha)
     if c is not None and gemm.beta != 1.0:

@@ -56,7 +56,8 @@ def product_format(call: Use) -> Format:
     """The format of the product of two secret inputs."""
     formats = [call.given(place).format for place in (0, 1)]
     read = [f.lowered(lowering(call, place)) for place, f in enumerate(formats)]
-    return Format(min(f.bits for f in read), sum(f.fraction for f in read))
+    more = any(call.given(place).doubled for place in (0, 1))
+    return Format(min(f.bits for f in read), sum(f.fraction for f in read) + more)
 
 
 def accepted(call: Call, place: int) -> Format:

@@ -11,6 +11,7 @@ from onnxpuma.mpc.cost import USUAL, Network
 from onnxpuma.ops.registry import operators
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
+from onnxpuma.plan.doubled import with_doubled
 from onnxpuma.plan.formats import with_formats
 from onnxpuma.plan.known.recall import Recall
 from onnxpuma.plan.known.refusals import Refusal
@@ -104,6 +105,7 @@ def survey(
 def _finished(state: State, recall: Recall | None = None) -> Plan:
     recall = recall or Recall()
     with_narrow_weights(state, recall.narrowing)
+    with_doubled(state, recall.doubling)
     with_formats(state, recall.resting)
     return scheduled(state, recall.numbering)
 

@@ -189,7 +189,7 @@ def test_the_values_of_a_layer_rest_in_the_ring_of_its_product(
             )
     norm, result = reading(plan, "MatMul", 0), reading(plan, activation, 0)
     assert nodes is GATED or norm.format.bits < RESTING.bits  # what it saves would cost a round elsewhere
-    assert (result.format.bits, result.fraction) == (norm.format.bits, 36)
+    assert (result.format.bits, result.fraction) == (norm.format.bits, 2 * RESTING.fraction + 1)  # doubled
     (last,) = (step.call for step in plan.steps if step.outputs == ("z",))
     assert last.given(0).format.bits == last.outputs[0].format.bits < RESTING.bits
 

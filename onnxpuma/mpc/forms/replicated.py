@@ -38,6 +38,14 @@ class Replicated(Form):
         return self.first + self.second
 
     @property
+    def blend(self) -> Words:
+        """Its factor of a doubled product (linear.py): x_0 - x_1, 2 x_1 + x_2 or x_2 + 2 x_0."""
+        first, second = self.first, self.second
+        if self.party == 0:
+            return first - second
+        return first + first + second if self.party == 1 else first + second + second
+
+    @property
     def shape(self) -> tuple[int, ...]:
         return self._first.shape
 

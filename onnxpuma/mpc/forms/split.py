@@ -250,7 +250,7 @@ def see(party: Party, x: Replicated, pivot: int) -> Split:
     role = party.role(pivot)
     if role == PIVOT:
         return Split(role, pivot, x.total, x.format, nothing(x.shape, x.bits))
-    second = x._second if x.pending else x.second
+    first, second = x.components
     if role == U:  # holds (x_{p+1}, x_{p+2})
-        return Split(role, pivot, second, x.format, x._first)
-    return Split(role, pivot, x._first, x.format, second)  # v holds (x_{p+2}, x_p)
+        return Split(role, pivot, second, x.format, first)
+    return Split(role, pivot, first, x.format, second)  # v holds (x_{p+2}, x_p)

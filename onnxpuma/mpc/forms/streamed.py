@@ -144,9 +144,7 @@ class Streamed(Replicated):
 
     def resident(self) -> Weights:
         """The same value with all its words in memory."""
-        first, total = self.components
-        total += first
-        return Weights(self.party, first, total, self.format)
+        return Weights.of(Replicated(self.party, *self.components, self.format))
 
     @property
     def components(self) -> tuple[Words, Words]:

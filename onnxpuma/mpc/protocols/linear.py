@@ -1,9 +1,16 @@
 """Products of two replicated values: local, no message and no PRF word (docs/protocols.md, "Products").
 
-z_i = x_i (y_i + y_{i+1}) + x_{i+1} y_i, or the same with x and y exchanged [AFLNO16]. The components of
-weights lie added (forms/weights.py); otherwise those of the smaller operand are added. For a matrix product
-this is one ring product with twice the inner dimension. The result is a Sum3 with the fraction bits of both
-operands. A protocol that sends its terms masks them first.
+z_i = x_i (y_i + y_{i+1}) + x_{i+1} y_i, or the same with x and y exchanged [AFLNO16]. The components of the
+smaller operand are added; of weights the words that lie stored are multiplied (forms/weights.py). For a
+matrix product this is one ring product with twice the inner dimension. The result is a Sum3 with the fraction
+bits of both operands. A protocol that sends its terms masks them first.
+
+A product that is doubled takes half of that, one ring product at each party:
+
+    2 x y = -2 (x_0 - x_1)(y_0 - y_1) + (2 x_1 + x_2)(2 y_1 + y_2) + (x_2 + 2 x_0)(y_2 + 2 y_0)
+
+It has one more fraction bit, and half the range. No three terms of this kind add up to x y itself: mod 2 all
+four coefficients of each would be 1, and x_0 y_0 would occur twice.
 """
 
 from __future__ import annotations
@@ -12,6 +19,7 @@ from collections.abc import Callable
 
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc import ring
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.forms.streamed import Streamed
 from onnxpuma.mpc.forms.weights import Weights
@@ -44,9 +52,33 @@ def matmul(party: Party, x: Replicated, y: Replicated) -> Sum3:
     """
     if isinstance(y, Streamed) and not isinstance(x, Streamed):
         return _product(party, y.product(x.total, x.first, party.reading), x, y)
-    if _adds_second(x, y):
-        return _product(party, ring.matmul_pair(x.first, y.total, x.second, y.first), x, y)
-    return _product(party, ring.matmul_pair(x.total, y.first, x.first, y.second), x, y)
+    if isinstance(y, Weights):
+        by_kept, by_blend = y.factors(x)
+        return _product(party, ring.matmul_pair(by_kept, y.kept, by_blend, y.blend, bits=x.bits), x, y)
+    if isinstance(x, Weights):
+        by_kept, by_blend = x.factors(y)
+        return _product(party, ring.matmul_pair(x.kept, by_kept, x.blend, by_blend, bits=x.bits), x, y)
+    if y.size <= x.size:
+        return _product(party, ring.matmul_pair(x.first, y.total, x.second, y.first, bits=x.bits), x, y)
+    return _product(party, ring.matmul_pair(x.total, y.first, x.first, y.second, bits=x.bits), x, y)
+
+
+def doubled_matmul(party: Party, x: Replicated, y: Replicated) -> Sum3:
+    """x @ y as words of 2 x y with one more fraction bit, in half the time of `matmul`.
+
+    Condition: the words of x @ y stay below 2^(k-3) in magnitude. Of a streamed y, as in `matmul`, each
+    component is taken as it comes, and no time is saved.
+    """
+    made = x.format.finer(y.fraction + 1)
+    if isinstance(y, Streamed) and not isinstance(x, Streamed):
+        total, first = x.total, x.first
+        return _product(party, y.product(total + total, first + first, party.reading), x, y, made)
+    left, right = x.blend, y.blend
+    if party.index == 0:
+        smaller = left if left.size <= right.size else right
+        both = -(smaller + smaller)
+        left, right = (both, right) if smaller is left else (left, both)
+    return _product(party, ring.matmul(left, right, bits=x.bits), x, y, made)
 
 
 def sum_of_squares(party: Party, x: Replicated, axes: tuple[int, ...]) -> Sum3:
@@ -64,10 +96,10 @@ def bilinear(party: Party, x: Replicated, y: Replicated, product: Callable[[Word
 
 def _adds_second(x: Replicated, y: Replicated) -> bool:
     """Whether y's components are to be added, instead of x's."""
-    return isinstance(y, Weights) or (y.size <= x.size and not isinstance(x, Weights))
+    return y.size <= x.size
 
 
-def _product(party: Party, words: Words, x: Replicated, y: Replicated) -> Sum3:
+def _product(party: Party, words: Words, x: Replicated, y: Replicated, made: Format | None = None) -> Sum3:
     if x.bits != y.bits:
         raise ProtocolError(f"a product of {x} and {y}", "bring both to one ring (modulo)")
-    return Sum3(party.index, words, x.format.finer(y.fraction))
+    return Sum3(party.index, words, made or x.format.finer(y.fraction))

@@ -46,6 +46,7 @@ class Recall:
 
     def __init__(self) -> None:
         self.narrowing = Decisions()
+        self.doubling = Decisions()
         self.resting = Decisions()
         self.numbering = Numbering()
         self._outline: Outline | None = None

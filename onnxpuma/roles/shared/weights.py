@@ -57,9 +57,8 @@ def read_weights(shares: Shares, model: SharedModel, place: Residence) -> dict[s
 def _words(shares: Shares, name: str) -> Weights:
     shape, format = shares.tensors[name]
     rest, index = partial(shares.words, name), shares.indices[name]
-    first, second = held(shares.party, shares.keys, rest, shape, format.bits, index)
-    second += first  # in place: `Weights` stores the sum of its two components
-    return Weights(shares.party, first, second, format)
+    components = held(shares.party, shares.keys, rest, shape, format.bits, index)
+    return Weights.of(Replicated(shares.party, *components, format))
 
 
 def _by_graph(model: SharedModel, found: Mapping[str, WeightT]) -> dict[str, dict[str, WeightT]]:

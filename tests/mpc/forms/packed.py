@@ -10,6 +10,7 @@ import numpy as np
 from onnxpuma.errors import PlanError
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.forms.reading import Stored
 from onnxpuma.mpc.forms.source import KeySource, MemorySource, Source
 from onnxpuma.mpc.forms.streamed import Streamed
@@ -73,7 +74,7 @@ def weights_of(words: Words, format: Format) -> tuple[list[Weights], list[Stream
     shape: tuple[int, int] = words.shape  # type: ignore[assignment]
     pairs = [(party, (party + 1) % 3) for party in range(3)]
     resident = [
-        Weights(i, components[a], components[a] + components[b], format) for i, (a, b) in enumerate(pairs)
+        Weights.of(Replicated(i, components[a], components[b], format)) for i, (a, b) in enumerate(pairs)
     ]
     streamed = [
         Streamed(i, Stored((sources[a], sources[b]), shape, format.bits), format)

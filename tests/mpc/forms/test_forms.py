@@ -201,7 +201,7 @@ def test_halves_follow_what_is_linear_and_only_that() -> None:
 def test_weights_are_replicated_values() -> None:
     def program(party: Party, x: Replicated) -> Protocol[Any]:
         yield from ()
-        weights = Weights(party.index, x.first, x.total, x.format)
+        weights = Weights.of(x)
         seen = [see(party, weights, pivot) for pivot in range(3)]
         return weights.map(np.transpose), seen
 

@@ -49,7 +49,7 @@ def as_pair(party: Party, x: Replicated) -> Pair:
 
 
 def as_weights(party: Party, x: Replicated) -> Weights:
-    return Weights(x.party, x.first, x.total, x.format)
+    return Weights.of(x)
 
 
 FORMS = pytest.mark.parametrize("form", [lambda party, x: x, as_sum, as_split, as_pair, as_weights])

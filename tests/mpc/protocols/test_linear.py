@@ -7,8 +7,16 @@ import pytest
 
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.forms import Replicated, Sum3
+from onnxpuma.mpc.forms.weights import Weights
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.protocols.linear import bilinear, matmul, multiply, sum_of_squares, zero_share
+from onnxpuma.mpc.protocols.linear import (
+    bilinear,
+    doubled_matmul,
+    matmul,
+    multiply,
+    sum_of_squares,
+    zero_share,
+)
 from onnxpuma.mpc.ring.words import Words, reduced, word_type
 from onnxpuma.mpc.simulate import shared_words, simulate
 
@@ -52,6 +60,27 @@ def test_matrix_products(bits: int) -> None:
     ):
         x, y = (random_words(s, bits) for s in shapes)
         assert np.array_equal(product_of(x, y, bits, matmul), np.matmul(x, y))
+
+
+@pytest.mark.parametrize("bits", [20, 40, 64])
+@pytest.mark.parametrize("weights", ["", "left", "right"])
+@pytest.mark.parametrize("shapes", [((3, 4), (4, 5)), ((2, 3, 4), (4, 1)), ((6, 4), (4, 2))])
+def test_products_and_doubled_ones(
+    bits: int, weights: str, shapes: tuple[tuple[int, ...], tuple[int, ...]]
+) -> None:
+    x, y = (random_words(s, bits) for s in shapes)
+
+    def program(party: Party, a: Replicated, b: Replicated) -> Protocol[tuple[Sum3, Sum3]]:
+        yield from ()
+        a, b = (Weights.of(v) if weights == side else v for v, side in ((a, "left"), (b, "right")))
+        return matmul(party, a, b), doubled_matmul(party, a, b)
+
+    run = simulate(program, shared_words(x, bits, 3), shared_words(y, bits, 4))
+    assert run.cost.bits == 0
+    once, doubled = (sum(r[which].words for r in run.results) for which in (0, 1))
+    assert {(r[0].fraction, r[1].fraction) for r in run.results} == {(7, 8)}
+    assert np.array_equal(reduced(once, bits), reduced(np.matmul(x, y), bits))
+    assert np.array_equal(reduced(doubled, bits), reduced(2 * np.matmul(x, y), bits))
 
 
 def test_a_bilinear_map() -> None:
