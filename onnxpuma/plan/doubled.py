@@ -1,7 +1,8 @@
 """Products with a weight that leave room for one more bit are computed doubled: one ring product, not two.
 
 The product then has one more fraction bit (mpc/protocols/linear.py). All that reads it untruncated must still
-be proved to be in range; otherwise the product stays as it is.
+be proved to be in range. Where the ring of a narrow weight is too small for that, the other factor may be read
+at one fraction bit less; otherwise the product stays as it is.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from onnxpuma.plan.known.state import State
 from onnxpuma.plan.narrow_weights import untruncated
 from onnxpuma.plan.plan import Step
 from onnxpuma.plan.weights.factors import PRODUCTS
+
+LEAST = 14  # fraction bits at which the other factor is read, where it gives one up
 
 
 def with_doubled(state: State, decisions: Decisions | None = None) -> None:
@@ -45,14 +48,20 @@ def _weight_of(step: Step) -> int | None:
 def _doubled(readers: Mapping[str, Sequence[int]], number: int, steps: Steps) -> Changed | None:
     """What changes with this product doubled; None where it cannot be."""
     step = steps[number]
-    inputs: list[Operand | None] = list(step.call.inputs)
     place = _weight_of(step)
     assert place is not None
-    inputs[place] = altered(step.call.given(place), doubled=True)
-    new = refitted(with_values(step, inputs, step.call.outputs), {})
-    if new.call.outputs[0].form is not Sum3 or not _proved(new):
-        return None
-    return untruncated(steps, readers, number, new)
+    weight = step.call.given(place)
+    for reads in (weight.reads, weight.reads - 1):
+        if reads < weight.reads and reads < LEAST:
+            continue
+        inputs: list[Operand | None] = list(step.call.inputs)
+        inputs[place] = altered(weight, doubled=True, reads=reads)
+        new = refitted(with_values(step, inputs, step.call.outputs), {})
+        if new.call.outputs[0].form is Sum3 and _proved(new):
+            changed = untruncated(steps, readers, number, new)
+            if changed is not None:
+                return changed
+    return None
 
 
 def _proved(step: Step) -> bool:
