@@ -8,6 +8,7 @@ PARTS = (
     "deal",
     "fused",
     "gemm",
+    "ids",
     "keyed",
     "keys",
     "kinds",

@@ -1,8 +1,8 @@
 """Products with a weight that leave room for one more bit are computed doubled: one ring product, not two.
 
 The product then has one more fraction bit (mpc/protocols/linear.py). All that reads it untruncated must still
-be proved to be in range. Where the ring of a narrow weight is too small for that, the other factor may be read
-at one fraction bit less; otherwise the product stays as it is.
+be proved to be in range. Where the ring of a narrow weight is too small for that, the other factor may be
+read at one fraction bit less; otherwise the product stays as it is.
 """
 
 from __future__ import annotations

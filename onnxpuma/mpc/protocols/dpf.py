@@ -23,8 +23,20 @@ from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.forms.streamed import Streamed
 from onnxpuma.mpc.forms.weights import Weights
 from onnxpuma.mpc.party import Party
-from onnxpuma.mpc.protocols.seed_tree import HALF, LEAF, LEFT, ONE, RIGHT, SEED, child, descend, expanded
+from onnxpuma.mpc.protocols.seed_tree import (
+    HALF,
+    LEAF,
+    LEFT,
+    ONE,
+    RIGHT,
+    ROW_KEYS,
+    SEED,
+    child,
+    descend,
+    expanded,
+)
 from onnxpuma.mpc.ring.arrays import (
+    contiguous,
     empty,
     filled,
     indices,
@@ -35,6 +47,7 @@ from onnxpuma.mpc.ring.arrays import (
     stacked,
     zeros,
 )
+from onnxpuma.mpc.ring.ids import expand_ids
 from onnxpuma.mpc.ring.words import Words, from_integers, resized, word
 
 ONE_HOT = Format(32, 0)  # of the rows that keys expand to; a table's entries are below 2^30 units, and so fit
@@ -185,6 +198,9 @@ def generate(ids: np.ndarray, rows: int) -> tuple[Keys, Keys]:
 def evaluate(keys: Keys, rows: int) -> Words:
     """This holder's additive share of the one-hot rows: (n, rows) mod 2^32."""
     out = empty((len(keys.seed), rows), BITS)
+    given = (contiguous(words) for words in (keys.seed, keys.corrections, keys.leaves))
+    if expand_ids(ROW_KEYS, keys.holder, *given, out):
+        return out
     together = max(1, _CHUNK // rows)  # ids at a time, so that a level stays in the cache
     for start in range(0, len(out), together):
         chunk = slice(start, start + together)
@@ -197,7 +213,7 @@ def evaluate(keys: Keys, rows: int) -> Words:
 def _evaluate(holder: int, seeds: np.ndarray, corrections: np.ndarray, leaves: Words, rows: int) -> Words:
     n, depth = corrections.shape[:2]
     blocks = -(-rows // _OUTPUTS)
-    seeds, bits = seeds.reshape(n, 1, 2), filled((n, 1), holder, HALF)
+    seeds, bits = (seeds & SEED).reshape(n, 1, 2), filled((n, 1), holder, HALF)
     for level in range(depth):
         grown = empty((n, seeds.shape[1], 2, 2), HALF)
         grown_bits = empty((n, seeds.shape[1], 2), HALF)

@@ -24,6 +24,7 @@ Prg: TypeAlias = "Cipher[ECB]"
 _KEYS = [bytes([tag]) * 16 for tag in range(1, 6)]
 LEFT, RIGHT, LEAF, NUMBER, FACTOR = (Cipher(AES(key), ECB()) for key in _KEYS)
 PATH_KEYS = b"".join((*_KEYS[:2], *_KEYS[3:]))  # of LEFT, RIGHT, NUMBER and FACTOR
+ROW_KEYS = b"".join(_KEYS[:3])  # of LEFT, RIGHT and LEAF
 
 
 def expanded(prg: Prg, seeds: Words) -> Words:

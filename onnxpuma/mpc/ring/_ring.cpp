@@ -8,6 +8,7 @@
 
 #include <mutex>
 
+#include "_ring_ids.hpp"
 #include "_ring_keyed.hpp"
 #include "_ring_long.hpp"
 #include "_ring_packed.hpp"
@@ -323,6 +324,50 @@ PyObject* py_long_product(PyObject*, PyObject* args) {
     Py_RETURN_TRUE;
 }
 
+// ---- one-hot rows
+
+constexpr double IDS_A_THREAD = 1 << 16;  // words of a row
+
+// expand_ids(keys, holder, seeds, corrections, leaves, rows, out) -> whether this processor did it
+PyObject* py_expand_ids(PyObject*, PyObject* args) {
+    PyObject *secret, *roots, *fixes, *ends, *result;
+    Ids ids = {};
+    if (!PyArg_ParseTuple(args, "OiOOOnO", &secret, &ids.holder, &roots, &fixes, &ends, &ids.rows, &result)) return nullptr;
+    if (!current.load()->fused(64) || !has_vector_aes()) Py_RETURN_FALSE;
+    Views views;
+    const Py_buffer *keys, *seeds, *corrections, *leaves, *out;
+    if (!(keys = views.take(secret, PyBUF_SIMPLE)) || !(seeds = views.take(roots, PyBUF_SIMPLE))) return nullptr;
+    if (!(corrections = views.take(fixes, PyBUF_SIMPLE)) || !(leaves = views.take(ends, PyBUF_SIMPLE))) return nullptr;
+    if (!(out = views.take(result, PyBUF_WRITABLE))) return nullptr;
+    ids.keys = static_cast<const uint8_t*>(keys->buf), ids.seeds = static_cast<const uint64_t*>(seeds->buf);
+    ids.corrections = static_cast<const uint64_t*>(corrections->buf);
+    ids.leaves = static_cast<const uint32_t*>(leaves->buf), ids.out = static_cast<uint32_t*>(out->buf);
+    ids.count = seeds->len / 16;
+    ids.depth = ids.count ? corrections->len / 16 / ids.count : 0;
+    bool fit = keys->len == 3 * KEY_BYTES && (ids.holder == 0 || ids.holder == 1) && ids.rows > 0 && ids.depth < 60;
+    fit = fit && seeds->len == 16 * ids.count && corrections->len == 16 * ids.count * ids.depth;
+    fit = fit && leaves->len == 16 * ids.count && out->len == 4 * ids.count * ids.rows;
+    fit = fit && (ids.rows + 3) / 4 <= ptrdiff_t(1) << ids.depth;
+    if (!fit && ids.count) {
+        PyErr_SetString(PyExc_ValueError, "buffers do not fit");
+        return nullptr;
+    }
+    bool out_of_memory = false;
+    Py_BEGIN_ALLOW_THREADS
+    try {
+        const ptrdiff_t threads = threads_for(double(ids.count) * double(ids.rows) / IDS_A_THREAD);
+        const ptrdiff_t step = (ids.count + threads - 1) / threads;
+        if (ids.count)
+            share_out((ids.count + step - 1) / step, threads,
+                      [&](ptrdiff_t i) { expand_ids(ids, i * step, std::min(ids.count, (i + 1) * step)); });
+    } catch (const std::bad_alloc&) {
+        out_of_memory = true;
+    }
+    Py_END_ALLOW_THREADS
+    if (out_of_memory) return PyErr_NoMemory();
+    Py_RETURN_TRUE;
+}
+
 // ---- fused loops
 
 enum Kind { TABLE_BITS, PICK_BITS, GATHER_TABLE, AXPY, SHIFT_MASK, KINDS };
@@ -468,6 +513,7 @@ PyMethodDef METHODS[] = {
     {"key_stream", py_key_stream, METH_VARARGS, "key_stream(key, high, block, out) -> whether it was made"},
     {"grow", py_grow, METH_VARARGS, "grow(keys, bits, lengths, path, roots, corrections, values x 4, out, holder)"},
     {"long_product", py_long_product, METH_VARARGS, "long_product(a low, a high, b low, b high, rows, columns, out, total)"},
+    {"expand_ids", py_expand_ids, METH_VARARGS, "expand_ids(keys, holder, seeds, corrections, leaves, rows, out)"},
     {"loop", py_loop, METH_VARARGS, "loop(kind, out, words, table, other, multiplier, shift, bits)"},
     {"turned_sums", py_turned_sums, METH_VARARGS, "turned_sums(out, table, place, turn)"},
     {"levels", py_levels, METH_NOARGS, "levels() -> names, best first"},

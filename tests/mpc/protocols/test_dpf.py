@@ -22,11 +22,23 @@ def test_two_keys_add_up_to_the_row(rows: int) -> None:
     assert np.array_equal(total, (np.arange(rows) == ids[:, None]).astype(np.uint32))
 
 
+@pytest.mark.parametrize("holder", [0, 1])
+@pytest.mark.parametrize("rows", [1, 4, 5, 7, 23, 24, 25, 47, 97, 1000, 30522])
+def test_the_kernel_expands_keys_as_numpy_does(rows: int, holder: int) -> None:
+    """Of any client: also where the bits of a seed that stand for control bits are set."""
+    key = generate(np.random.default_rng(rows).integers(0, rows, 7), rows)[holder]
+    for seed in (key.seed, key.seed | np.uint64(3)):
+        any_key = dpf.Keys(holder, seed, key.corrections, key.leaves)
+        expected = dpf._evaluate(holder, seed, key.corrections, key.leaves, rows)
+        assert np.array_equal(evaluate(any_key, rows), expected)
+
+
 def test_large_batches_are_expanded_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     ids = np.arange(50)
     first, _ = generate(ids, 50)
     whole = evaluate(first, 50)
     monkeypatch.setattr(dpf, "_CHUNK", 120)
+    monkeypatch.setattr(dpf, "expand_ids", lambda *_: False)
     assert np.array_equal(evaluate(first, 50), whole)
 
 
