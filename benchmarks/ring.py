@@ -66,17 +66,17 @@ def seconds_per_call(call: Callable[[], object], budget: float) -> float:
 
 def products(budget: float) -> Iterator[Figure]:
     """Linear layers, attention, and the pair that a product of two shared values needs."""
-    for dtype in (np.uint64, np.uint32):
-        name = np.dtype(dtype).name
+    for dtype, bits in ((np.uint64, 64), (np.uint64, 48), (np.uint32, 32)):
+        name = np.dtype(dtype).name + (" mod 2^48" if bits == 48 else "")
         for m, k, n in LINEAR:
             a, b, out = drawn(m, k, dtype=dtype), drawn(k, n, dtype=dtype), np.empty((m, n), dtype)
-            spent = seconds_per_call(partial(ring.matmul, a, b, out), budget)
+            spent = seconds_per_call(partial(ring.matmul, a, b, out, bits=bits), budget)
             yield Figure(f"{m} x {k} @ {k} x {n}", name, m * k * n / spent / 1e9, "G products/s")
         a, b, out = drawn(128, 768, dtype=dtype), drawn(768, 3072, dtype=dtype), np.empty((128, 3072), dtype)
-        spent = seconds_per_call(partial(ring.matmul_pair, a, b, a, b, out), budget)
+        spent = seconds_per_call(partial(ring.matmul_pair, a, b, a, b, out, bits=bits), budget)
         yield Figure("pair of 128 x 768 @ 768 x 3072", name, 2 * out.size * 768 / spent / 1e9, "G products/s")
         q, k_ = drawn(12, 128, 64, dtype=dtype), drawn(12, 128, 64, dtype=dtype).swapaxes(-1, -2)
-        spent = seconds_per_call(partial(ring.matmul, q, k_), budget)
+        spent = seconds_per_call(partial(ring.matmul, q, k_, bits=bits), budget)
         yield Figure("12 heads of Q K^T, 128 x 64", name, 12 * 128 * 128 * 64 / spent / 1e9, "G products/s")
 
 

@@ -9,7 +9,7 @@ do not fit together raise ProtocolError.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -18,37 +18,29 @@ from onnxpuma.mpc.ring import fallback
 from onnxpuma.mpc.ring.native import native, warn_once
 from onnxpuma.mpc.ring.words import WIDEST, Words, word_type
 
+Out: TypeAlias = "Words | None"  # the array that receives a result
 _LARGEST = 0xFFFF_FFFF_FFFF_FFFF
 _TABLE_BITS, _PICK_BITS, _GATHER_TABLE, _AXPY, _SHIFT_MASK = range(5)  # the order of Kind in _ring.cpp
 
 
-def matmul(
-    a: Words, b: Words, out: Words | None = None, accumulate: bool = False, bits: int = WIDEST
-) -> Words:
+def matmul(a: Words, b: Words, out: Out = None, accumulate: bool = False, bits: int = WIDEST) -> Words:
     """a @ b mod 2^w as numpy.matmul: 1-d operands, batches and their broadcasting, any strides.
 
     a, b: (..., M, K) and (..., K, N) of one type. `out` receives the result; `accumulate` adds it to `out`.
-    `out` may share memory with an operand. bits: of a word of the result that count, if those above may be
-    arbitrary; with at most 48 of 64 it is faster. Cost: M K N multiplications; a transposed operand is not
-    copied.
+    `out` may share memory with an operand. bits: those of the result that count; up to 48 are faster than 64.
+    Cost: M K N multiplications; a transposed operand is not copied.
     """
     return _products([(a, b)], out, accumulate, bits)
 
 
 def matmul_pair(
-    a1: Words,
-    b1: Words,
-    a2: Words,
-    b2: Words,
-    out: Words | None = None,
-    accumulate: bool = False,
-    bits: int = WIDEST,
+    a1: Words, b1: Words, a2: Words, b2: Words, out: Out = None, accumulate: bool = False, bits: int = WIDEST
 ) -> Words:
     """a1 @ b1 + a2 @ b2 mod 2^w, without a temporary, of products of one shape; otherwise as `matmul`."""
     return _products([(a1, b1), (a2, b2)], out, accumulate, bits)
 
 
-def _products(pairs: list[tuple[Words, Words]], out: Words | None, accumulate: bool, bits: int) -> Words:
+def _products(pairs: list[tuple[Words, Words]], out: Out, accumulate: bool, bits: int) -> Words:
     dtype = pairs[0][0].dtype
     operands = [x for pair in pairs for x in pair]
     if any(x.dtype != dtype for x in operands) or dtype.kind != "u":
