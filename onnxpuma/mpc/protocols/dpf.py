@@ -198,8 +198,8 @@ def generate(ids: np.ndarray, rows: int) -> tuple[Keys, Keys]:
 def evaluate(keys: Keys, rows: int) -> Words:
     """This holder's additive share of the one-hot rows: (n, rows) mod 2^32."""
     out = empty((len(keys.seed), rows), BITS)
-    given = (contiguous(words) for words in (keys.seed, keys.corrections, keys.leaves))
-    if expand_ids(ROW_KEYS, keys.holder, *given, out):
+    seed, corrections, leaves = (contiguous(w) for w in (keys.seed, keys.corrections, keys.leaves))
+    if expand_ids(ROW_KEYS, keys.holder, seed, corrections, leaves, out):
         return out
     together = max(1, _CHUNK // rows)  # ids at a time, so that a level stays in the cache
     for start in range(0, len(out), together):
