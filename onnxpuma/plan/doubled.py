@@ -13,11 +13,11 @@ from functools import partial
 from onnxpuma.mpc.forms import Sum3
 from onnxpuma.ops.registry import Operand, altered
 from onnxpuma.plan.bounds.limits import limits_of
-from onnxpuma.plan.formats import refitted, with_values
 from onnxpuma.plan.known.decisions import Changed, Decisions, Steps
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.narrow_weights import untruncated
 from onnxpuma.plan.plan import Step
+from onnxpuma.plan.refits import refitted, with_values
 from onnxpuma.plan.weights.factors import PRODUCTS
 
 LEAST = 14  # fraction bits at which the other factor is read, where it gives one up

@@ -344,7 +344,7 @@ PyObject* py_expand_ids(PyObject*, PyObject* args) {
     ids.leaves = static_cast<const uint32_t*>(leaves->buf), ids.out = static_cast<uint32_t*>(out->buf);
     ids.count = seeds->len / 16;
     ids.depth = ids.count ? corrections->len / 16 / ids.count : 0;
-    bool fit = keys->len == 3 * KEY_BYTES && (ids.holder == 0 || ids.holder == 1) && ids.rows > 0 && ids.depth < 60;
+    bool fit = keys->len == 3 * AES_BYTES && (ids.holder == 0 || ids.holder == 1) && ids.rows > 0 && ids.depth < 60;
     fit = fit && seeds->len == 16 * ids.count && corrections->len == 16 * ids.count * ids.depth;
     fit = fit && leaves->len == 16 * ids.count && out->len == 4 * ids.count * ids.rows;
     fit = fit && (ids.rows + 3) / 4 <= ptrdiff_t(1) << ids.depth;
