@@ -45,7 +45,7 @@ def _products(bits: Words) -> Words:
     for place in range(width):
         low, high = 1 << place, 2 << place
         np.bitwise_and(found[:, :low], bits[:, place, None], out=found[:, low:high])
-    return found[:, 1:].reshape(-1, size)
+    return found[:, 1:].reshape(groups * ((1 << width) - 1), size)
 
 
 def _carried(bits: Words, products: Words, role: int) -> tuple[Words, Words]:
@@ -106,8 +106,9 @@ def _answers(planes: Words, shares: Words, alike: tuple[tuple[int, int], ...], r
     found, row, place, size = list[Words](), 0, 0, planes.shape[1]
     for width, groups in alike:
         bits = planes[place : place + groups * width].reshape(groups, width, size)
-        after = row + groups * ((1 << width) - 1)
-        for pair in zip(*_carried(bits, shares[row:after].reshape(groups, -1, size), role), strict=True):
+        sets = (1 << width) - 1
+        after = row + groups * sets
+        for pair in zip(*_carried(bits, shares[row:after].reshape(groups, sets, size), role), strict=True):
             found += pair
         row, place = after, place + groups * width
     found.append(shares[row] ^ planes[place] if role == U else shares[row].copy())

@@ -13,7 +13,7 @@ import numpy as np
 from onnxpuma.interpreter import Interpreter
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated, Sum3
-from onnxpuma.mpc.party import Party
+from onnxpuma.mpc.party import Party, U, V
 from onnxpuma.mpc.protocols import truncate
 from onnxpuma.transport.chained import WrappedLink
 from onnxpuma.transport.link import Buffer, Link, Tag, as_bytes
@@ -96,7 +96,18 @@ class Sends(Computes):
                     words, self.applied = self.change(words.copy(), bits), True
             send(peer, words, bits)
 
-        party.send = hooked  # type: ignore[method-assign]
+        send_by(party, hooked)
+
+
+def send_by(party: Party, hooked: Callable[[int, Words, int], None]) -> None:
+    """Let all that this party sends pass through `hooked`."""
+
+    def tell(pivot: int, words: Words, bits: int) -> None:
+        for twin in (U, V):
+            hooked(pivot + twin, words, bits)
+
+    party.send = hooked  # type: ignore[method-assign]
+    party.tell = tell  # type: ignore[method-assign]
 
 
 def _within(function: str) -> bool:
@@ -235,4 +246,4 @@ class Repeats(Computes):
             old.setdefault(key, words)
             send(peer, words, bits)
 
-        party.send = hooked  # type: ignore[method-assign]
+        send_by(party, hooked)
