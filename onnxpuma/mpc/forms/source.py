@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from onnxpuma.mpc.ring import key_stream, matmul_keyed
+from onnxpuma.mpc.ring.blended import Stream
 from onnxpuma.mpc.ring.keys import BLOCK_BYTES
 from onnxpuma.mpc.ring.words import Words
 
@@ -46,6 +47,10 @@ class KeySource:
 
     def passing(self) -> None:
         """A key's stream cannot be damaged."""
+
+    def view(self, start: int, size: int) -> Stream:
+        """A part of its words, which a product makes itself."""
+        return Stream(self._key, self._index, start)
 
     def product(self, x: Words, bits: int, shape: tuple[int, int], out: Words, turned: bool) -> float:
         """Add x @ w, or x @ w.T, to out, and make the words of w on the way (`ring.matmul_keyed`): they are

@@ -14,11 +14,12 @@ import numpy.typing as npt
 
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms.reading import Part, Reading, Stored, StreamUse
+from onnxpuma.mpc.forms.reading import Block, Part, Reading, Stored, StreamUse
 from onnxpuma.mpc.forms.replicated import Replicated
 from onnxpuma.mpc.forms.source import KeySource, MemorySource, Source
 from onnxpuma.mpc.forms.weights import Weights
 from onnxpuma.mpc.ring.arrays import contiguous, empty, zeros
+from onnxpuma.mpc.ring.blended import Component
 from onnxpuma.mpc.ring.words import Words, from_integers, resized
 
 
@@ -50,6 +51,22 @@ class Streamed(Replicated):
         self._pass((first, second), (made, made), reading)
         return self._shaped(made, first)
 
+    def doubled_product(self, x: Words, reading: Reading | None = None) -> Words:
+        """x @ blend mod 2^bits, of which a doubled product (linear.py) consists. x: (..., K).
+
+        Both components of a few words become their blend, which is multiplied once. Where one has to be read,
+        the other's part is made for each of its blocks. Cost: one pass, half the products of `product`.
+        """
+        stored, reading = self.stored, reading or Reading()
+        made = self._zeros(x)
+        rows = self._rows_of(x, made)
+        file = next(iter(stored.on_disk), None)
+        parts = reading.parts(stored, file) if file else [(stored.between(0, stored.shape[0]), None)]
+        for block, packed in parts:
+            with reading.use.product():
+                self._add_blend(block, packed, rows, made, reading.use)
+        return self._shaped(made, x)
+
     def rmatmul(  # type: ignore[override]  # what is read from a streamed value is a plain one
         self, values: npt.ArrayLike, fraction: int = 0
     ) -> Replicated:
@@ -62,13 +79,16 @@ class Streamed(Replicated):
     def _zeros(self, left: Words) -> Words:
         return zeros((left.size // self.shape[0], self.shape[1]), max(32, self.stored.bits))
 
+    def _rows_of(self, left: Words, made: Words) -> Words:
+        return contiguous(left).reshape(len(made), -1).astype(made.dtype, copy=False)
+
     def _shaped(self, made: Words, left: Words) -> Words:
         return resized(made, self.bits).reshape(*left.shape[:-1], self.shape[1])
 
     def _pass(self, left: tuple[Words, Words], made: tuple[Words, Words], reading: Reading | None) -> None:
         """Add left[i] @ component i to made[i]; first what is at hand, while the blocks of a file arrive."""
         stored, reading = self.stored, reading or Reading()
-        rows = [contiguous(x).reshape(len(made[0]), -1).astype(made[0].dtype, copy=False) for x in left]
+        rows = [self._rows_of(x, made[0]) for x in left]
         ways = list(zip(stored.sources, rows, made, strict=True))
         for source, x, out in sorted(ways, key=lambda way: way[0] in stored.on_disk):
             if source in stored.on_disk:
@@ -97,6 +117,24 @@ class Streamed(Replicated):
         elif isinstance(source, MemorySource):
             whole = source.view(0, stored.size)
             ring.matmul_packed(x, whole, stored.bits, stored.shape, out, self.turned)
+
+    def _add_blend(self, block: Block, read: memoryview | None, x: Words, out: Words, use: StreamUse) -> None:
+        """out += x @ these rows of the blend; `read`: their words of the component that has to be read."""
+        stored = self.stored
+        pair: list[Component] = []
+        for source in stored.sources:
+            if isinstance(source, KeySource | MemorySource):
+                pair.append(source.view(block.offset, block.size))
+                use.key_bytes += block.size * isinstance(source, KeySource)
+            else:
+                pair.append(read)
+        first, second = reversed(pair) if self.party == 2 else pair  # x_0 - x_1, 2 x_1 + x_2, x_2 + 2 x_0
+        span, shape = slice(block.start, block.stop), (block.stop - block.start, stored.shape[1])
+        left, made = (x, out[:, span]) if self.turned else (contiguous(x[:, span]), out)
+        minus = self.party == 0
+        use.key_seconds += ring.matmul_blended(
+            left, first, second, minus, stored.bits, shape, made, self.turned
+        )
 
     # -- layouts ----------------------------------------------------------------------------------------
 

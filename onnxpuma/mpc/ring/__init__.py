@@ -1,5 +1,6 @@
 """Ring words, and the functions on arrays of them that the compiled kernel or numpy runs."""
 
+from onnxpuma.mpc.ring.blended import matmul_blended
 from onnxpuma.mpc.ring.dealing import deal_packed
 from onnxpuma.mpc.ring.keys import key_stream
 from onnxpuma.mpc.ring.native import native_level, native_levels, set_native_level, set_threads, threads
@@ -25,6 +26,7 @@ __all__ = [
     "gather_table",
     "key_stream",
     "matmul",
+    "matmul_blended",
     "matmul_keyed",
     "matmul_packed",
     "matmul_pair",

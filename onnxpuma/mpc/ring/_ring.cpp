@@ -7,6 +7,7 @@
 #include <Python.h>
 
 #include <mutex>
+#include <optional>
 
 #include "_ring_ids.hpp"
 #include "_ring_keyed.hpp"
@@ -112,18 +113,63 @@ PyObject* py_matmul_keyed(PyObject*, PyObject* args) {
     }
     if (!serves_keyed(a->shape[0], b.bits)) Py_RETURN_NONE;
     bool out_of_memory = false;
-    double seconds = 0;
+    Clock clock;
     Py_BEGIN_ALLOW_THREADS
     try {
-        const RoundKeys keys = round_keys(static_cast<const uint8_t*>(key->buf));
-        seconds = to->itemsize == 4 ? run_keyed<uint32_t>(*to, *a, b, keys, index)
-                                    : run_keyed<uint64_t>(*to, *a, b, keys, index);
+        run_tiled(*to, *a, b, KeyStream(key->buf, index, 0, b.bits, clock));
     } catch (const std::bad_alloc&) {
         out_of_memory = true;
     }
     Py_END_ALLOW_THREADS
     if (out_of_memory) return PyErr_NoMemory();
-    return PyFloat_FromDouble(seconds);
+    return PyFloat_FromDouble(clock.seconds());
+}
+
+// matmul_blended(out, a, minus, bits, rows, columns, turned, (words, None, 0, 0) or (None, key, index, byte) twice) ->
+// the seconds that the streams took, of all threads; None where this processor cannot, and out is as it was
+PyObject* py_matmul_blended(PyObject*, PyObject* args) {
+    PyObject *out, *left, *words[2], *secret[2];
+    Packed b = {};
+    unsigned long long index[2];
+    Py_ssize_t begin[2];
+    int minus, turned;
+    if (!PyArg_ParseTuple(args, "OOpinnp(OOKn)(OOKn)", &out, &left, &minus, &b.bits, &b.rows, &b.columns, &turned,
+                          &words[0], &secret[0], &index[0], &begin[0], &words[1], &secret[1], &index[1], &begin[1]))
+        return nullptr;
+    Views views;
+    const Py_buffer *to, *a, *from[2];
+    if (!(to = views.take(out, PyBUF_STRIDED)) || !(a = views.take(left, PyBUF_STRIDED_RO))) return nullptr;
+    b.bytes = b.size(), b.turned = turned;
+    bool fit = fits(*to, *a, b);
+    for (int i = 0; i < 2; ++i) {
+        const bool keyed = words[i] == Py_None;
+        if (!(from[i] = views.take(keyed ? secret[i] : words[i], PyBUF_SIMPLE))) return nullptr;
+        fit = fit && from[i]->len == (keyed ? AES_BYTES : b.size()) && begin[i] >= 0;
+    }
+    if (!fit) {
+        PyErr_SetString(PyExc_ValueError, "operands do not fit together");
+        return nullptr;
+    }
+    if (!serves_keyed(a->shape[0], b.bits)) Py_RETURN_NONE;
+    bool out_of_memory = false;
+    Clock clock;
+    Py_BEGIN_ALLOW_THREADS
+    try {
+        std::optional<KeyStream> streams[2];
+        Blend::Component parts[2] = {};
+        for (int i = 0; i < 2; ++i) {
+            if (words[i] == Py_None)
+                parts[i].stream = &streams[i].emplace(from[i]->buf, index[i], begin[i], b.bits, clock);
+            else
+                parts[i].at = static_cast<const uint8_t*>(from[i]->buf);
+        }
+        run_tiled(*to, *a, b, Blend(parts[0], parts[1], minus, b.bits));
+    } catch (const std::bad_alloc&) {
+        out_of_memory = true;
+    }
+    Py_END_ALLOW_THREADS
+    if (out_of_memory) return PyErr_NoMemory();
+    return PyFloat_FromDouble(clock.seconds());
 }
 
 // ---- packing
@@ -507,6 +553,8 @@ PyMethodDef METHODS[] = {
     {"matmul_packed", py_matmul_packed, METH_VARARGS, "matmul_packed(out, a, packed, bits, rows, columns, turned)"},
     {"matmul_keyed", py_matmul_keyed, METH_VARARGS,
      "matmul_keyed(out, a, key, index, bits, rows, columns, turned) -> seconds of the stream or None"},
+    {"matmul_blended", py_matmul_blended, METH_VARARGS,
+     "matmul_blended(out, a, minus, bits, rows, columns, turned, first, second) -> seconds of the streams or None"},
     {"pack", py_pack, METH_VARARGS, "pack(words, bits, out)"},
     {"unpack", py_unpack, METH_VARARGS, "unpack(buffer, bits, out)"},
     {"deal", py_deal, METH_VARARGS, "deal(reals, kind, scale, bits, first, second, out) -> largest magnitude"},

@@ -81,6 +81,35 @@ template <int B> RING_TARGET void pack_bytes(const uint8_t* from, uint8_t* to, p
     std::memcpy(to, bytes, size_t(count * B));
 }
 
+// The blend of a vector of words of B bytes, x - y where `minus`, else 2 x + y; `to` has room for a whole vector.
+template <int B> RING_TARGET inline void blend_vector(const uint8_t* x, const uint8_t* y, uint8_t* to, bool minus) {
+    typedef std::conditional_t<B == 4, Halves, Whole> Words;
+    Words first, second;
+    if constexpr (B == 4 || B == 8) {
+        first = read<Words>(x), second = read<Words>(y);
+    } else {
+        first = Words(RING_SHUFFLE_BYTES(spread<B>(x), read<Halves>(ORDER<B, B>.word)));
+        second = Words(RING_SHUFFLE_BYTES(spread<B>(y), read<Halves>(ORDER<B, B>.word)));
+    }
+    const Words made = minus ? first - second : first + first + second;
+    if constexpr (B == 4 || B == 8)
+        std::memcpy(to, &made, sizeof made);
+    else
+        pack_vector<B>(reinterpret_cast<const uint8_t*>(&made), to);
+}
+
+// The same of `bytes` bytes of whole words.
+template <int B> RING_TARGET void blend(const uint8_t* x, const uint8_t* y, uint8_t* to, ptrdiff_t bytes, bool minus) {
+    constexpr ptrdiff_t size = sizeof(Whole), step = B == 4 || B == 8 ? size : WIDE * B;
+    for (; bytes >= size; bytes -= step, x += step, y += step, to += step) blend_vector<B>(x, y, to, minus);
+    uint8_t left[2 * size] = {}, right[2 * size] = {}, made[2 * size];
+    std::memcpy(left, x, size_t(bytes));
+    std::memcpy(right, y, size_t(bytes));
+    blend_vector<B>(left, right, made, minus);
+    blend_vector<B>(left + step, right + step, made + step, minus);
+    std::memcpy(to, made, size_t(bytes));
+}
+
 // Packs (from words) or unpacks (to words) whole bytes; false where the width is none of those.
 RING_TARGET inline bool by_bytes(bool packs, int size, int bits, const uint8_t* from, uint8_t* to, ptrdiff_t count) {
     if (size != 8) return false;

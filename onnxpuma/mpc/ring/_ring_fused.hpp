@@ -182,7 +182,7 @@ private:
 };
 
 template <class K>
-constexpr Fused FUSED_FOR = {Arranged<K>::room, Arranged<K>::arrange, Arranged<K>::multiply};
+constexpr Fused FUSED_FOR = {Arranged<K>::room, Arranged<K>::arrange, Arranged<K>::multiply, blend<K::size>};
 
 inline const Fused* fused(int bits) {
     switch (bits) {

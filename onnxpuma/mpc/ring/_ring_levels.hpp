@@ -12,6 +12,7 @@
 #include <cstring>
 #include <limits>
 #include <new>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -82,6 +83,7 @@ struct Fused {
     void (*arrange)(const void* words, ptrdiff_t words_row, ptrdiff_t rows, ptrdiff_t depth, bool turned, void* to);
     void (*multiply)(const Packed& b, const void* left, ptrdiff_t rows, void* c, ptrdiff_t c_row, ptrdiff_t first,
                      ptrdiff_t last);
+    void (*blend)(const uint8_t* x, const uint8_t* y, uint8_t* to, ptrdiff_t bytes, bool minus);  // x - y or 2 x + y
 };
 
 inline uint64_t low_bits(int bits) { return bits >= 64 ? ~uint64_t(0) : (uint64_t(1) << bits) - 1; }

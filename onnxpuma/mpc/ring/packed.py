@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from time import perf_counter
 from typing import Any
 
@@ -31,8 +32,8 @@ def matmul_packed(
     256 KB. Up to `threads()` threads share the columns of out.
     """
     stream = np.frombuffer(packed, np.uint8)
-    _check(a, bits, shape, out, turned)
-    if stream.size != _size(bits, shape):
+    check(a, bits, shape, out, turned)
+    if stream.size != packed_size(bits, shape):
         raise ProtocolError(
             f"{stream.size} bytes are no matrix of {shape} words of {bits} bits",
             "give the bits and the shape of the packed words",
@@ -42,7 +43,7 @@ def matmul_packed(
         warn_once()
         fallback.matmul_packed(a, stream, bits, shape, out, turned)
         return
-    a, result = _laid(a), _receiver(a, out)
+    a, result = laid(a), receiver(a, out)
     kernel.matmul_packed(result, a, stream, bits, *shape, turned)
     if result is not out:
         out += result
@@ -58,10 +59,10 @@ def matmul_keyed(
     with vector AES and a width that has a kernel, a tile of at most 200 KB a thread, which is multiplied
     while it lies in the cache, and 12 bytes a word of 64 rows of a; else a megabyte, or 8 rows of w.
     """
-    _check(a, bits, shape, out, turned)
+    check(a, bits, shape, out, turned)
     kernel = native()
     if kernel is not None:
-        left, result = _laid(a), _receiver(a, out)
+        left, result = laid(a), receiver(a, out)
         spent = kernel.matmul_keyed(result, left, key, index, bits, *shape, turned)
         if spent is not None:
             if result is not out:
@@ -73,43 +74,54 @@ def matmul_keyed(
 def _by_strips(
     a: Words, key: bytes, index: int, bits: int, shape: tuple[int, int], out: Words, turned: bool
 ) -> float:
-    rows, columns = shape
-    step = max(1, _STRIP // max(1, columns * bits)) * 8  # eight rows fill whole bytes
-    room = np.empty(_size(bits, (min(step, rows), columns)) + BLOCK_BYTES, np.uint8).data
+    room = np.empty(0, np.uint8).data
     left = a.copy() if np.may_share_memory(a, out) else a
     seconds = 0.0
-    for start in range(0, rows, step):
-        some = min(step, rows - start)
-        block, before = divmod(start * columns * bits // 8, BLOCK_BYTES)
-        stream = room[: before + _size(bits, (some, columns))]
+    for span, place, count in strips(bits, shape):
+        block, before = divmod(place, BLOCK_BYTES)
+        if len(room) < before + count:
+            room = np.empty(count + BLOCK_BYTES, np.uint8).data
+        stream = room[: before + count]
         began = perf_counter()
         key_stream(key, index, block, stream)
         seconds += perf_counter() - began
-        span = slice(start, start + some)
+        some = (span.stop - span.start, shape[1])
         if turned:
-            matmul_packed(left, stream[before:], bits, (some, columns), out[:, span], turned=True)
+            matmul_packed(left, stream[before:], bits, some, out[:, span], turned=True)
         else:
-            matmul_packed(left[:, span], stream[before:], bits, (some, columns), out)
+            matmul_packed(left[:, span], stream[before:], bits, some, out)
     return seconds
 
 
-def _laid(a: Words) -> Words:
+def strips(bits: int, shape: tuple[int, int]) -> Iterator[tuple[slice, int, int]]:
+    """Rows of a matrix of packed words that take a megabyte at most, or eight rows; the byte at which their
+    words begin, and how many bytes these take."""
+    rows, columns = shape
+    step = max(1, _STRIP // max(1, columns * bits)) * 8  # eight rows fill whole bytes
+    for start in range(0, rows, step):
+        stop = min(rows, start + step)
+        yield slice(start, stop), start * columns * bits // 8, packed_size(bits, (stop - start, columns))
+
+
+def laid(a: Words) -> Words:
     """`a` as the kernel takes it."""
     return a if a.flags.c_contiguous and a.flags.aligned else np.ascontiguousarray(a).copy()
 
 
-def _receiver(a: Words, out: Words) -> Words:
+def receiver(a: Words, out: Words) -> Words:
     """`out` where the kernel can add to it, else zeros that are added to it later."""
     beside = out.shape[1] <= 1 or out.strides[1] == out.itemsize
     fits = beside and out.flags.aligned and not np.may_share_memory(a, out)
     return out if fits else np.zeros(out.shape, out.dtype)
 
 
-def _size(bits: int, shape: tuple[int, int]) -> int:
+def packed_size(bits: int, shape: tuple[int, int]) -> int:
+    """Bytes of a matrix of packed words."""
     return (shape[0] * shape[1] * bits + 7) // 8
 
 
-def _check(a: Words, bits: int, shape: tuple[int, int], out: Words, turned: bool) -> None:
+def check(a: Words, bits: int, shape: tuple[int, int], out: Words, turned: bool) -> None:
+    """Raise ProtocolError unless these fit together, as `matmul_packed` describes them."""
     kind = np.dtype(np.uint32 if bits <= _LEAST else np.uint64)
     inner, outer = shape[::-1] if turned else shape
     if a.dtype != kind or out.dtype != kind:

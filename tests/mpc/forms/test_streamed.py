@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from onnxpuma.mpc import ring
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated, Sum3, reading
 from onnxpuma.mpc.forms.source import KeySource
 from onnxpuma.mpc.forms.streamed import Streamed
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.dpf import look_up, share_ids
-from onnxpuma.mpc.protocols.linear import matmul
+from onnxpuma.mpc.protocols.linear import doubled_matmul, matmul
 from onnxpuma.mpc.ring.words import reduced
 from onnxpuma.mpc.sharing import component_stream
 from onnxpuma.mpc.simulate import shared_words, simulate
@@ -61,11 +62,29 @@ def test_products(bits: int, shape: tuple[int, int]) -> None:
     same(matmul, x, weights, bits)
 
 
-@pytest.mark.parametrize(("bits", "ring"), [(64, 48), (64, 32), (48, 40), (40, 32)])
-def test_products_in_a_smaller_ring(bits: int, ring: int) -> None:
+@pytest.mark.parametrize("level", ring.native_levels())
+@pytest.mark.parametrize("bits", BITS)
+def test_doubled_products(bits: int, level: str) -> None:
+    """One product of each block, in a ring of the weights' width or a smaller one."""
+    before = ring.native_level()
+    try:
+        ring.set_native_level(level)
+        for shape in SHAPES[1:4]:
+            weights = weights_of(matrix(shape, bits), Format(bits, 16))
+            for rows in ((), (1,), (2, 3)):
+                x = shared_words(matrix((*rows, shape[0]), bits, 1), bits, 14)  # type: ignore[arg-type]
+                same(doubled_matmul, x, weights, bits)
+                y = shared_words(matrix((*rows, shape[1]), 32, 2), 32, 14)  # type: ignore[arg-type]
+                same(lambda party, y, w: doubled_matmul(party, y, w.transpose().modulo(32)), y, weights, 32)
+    finally:
+        ring.set_native_level(before)
+
+
+@pytest.mark.parametrize(("bits", "fewer"), [(64, 48), (64, 32), (48, 40), (40, 32)])
+def test_products_in_a_smaller_ring(bits: int, fewer: int) -> None:
     weights = weights_of(matrix((67, 33), bits), Format(bits, 16))
-    x = shared_words(matrix((4, 67), ring, 1), ring, 14)
-    same(lambda party, x, w: matmul(party, x, w.modulo(ring)), x, weights, ring)
+    x = shared_words(matrix((4, 67), fewer, 1), fewer, 14)
+    same(lambda party, x, w: matmul(party, x, w.modulo(fewer)), x, weights, fewer)
 
 
 @pytest.mark.parametrize("bits", BITS)
@@ -86,6 +105,8 @@ def test_everything_else_reads_the_matrix(bits: int) -> None:
     same(lambda party, x, w: w.map(np.negative).owned(), x, weights, bits)
     same(lambda party, x, w: matmul(party, w.transpose(), x), x, weights, bits)
     same(lambda party, x, w: matmul(party, w.transpose(), w), x, weights, bits)
+    same(lambda party, x, w: doubled_matmul(party, w.transpose(), x), x, weights, bits)
+    same(lambda party, x, w: doubled_matmul(party, w.transpose(), w), x, weights, bits)
     same(lambda party, x, w: w.rmatmul(np.arange(2 * 4 * 67).reshape(2, 4, 67), 3), x, weights, bits)
     same(lambda party, x, w: w.transpose().rmatmul(np.arange(33), 3), x, weights, bits)
     same(lambda party, x, w: w.transpose().transpose((0, 1)).with_fraction(3), x, weights, bits)
