@@ -61,9 +61,13 @@ def ways_taken(plan: Plan) -> dict[str, dict[str, int]]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Watched(Network):
-    """A network that notes every choice. It makes those in `told` as they say."""
+    """A network that notes every choice. It makes those in `told` as they say. None is equal to another: what
+    a step costs with one is not what it costs with the next."""
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     told: Mapping[Ways, str] = field(default_factory=dict)
     made: dict[Ways, tuple[str, Cost]] = field(default_factory=dict)
