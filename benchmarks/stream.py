@@ -6,8 +6,9 @@ A matrix of 11008 x 4096, as a layer of LLaMA-7B has, turned as its exports read
 components of each weight: both from keys, or one from a key and one from the file of words. `key stream` and
 `reading` are for one component in blocks, from a file that lies in the system's cache; `product` is for one
 component that lies there, and `product with its stream` for one that the product makes; `pass` is all of it
-for both components, for a server of two keys and for one with the file, which a thread reads ahead. The best
-of several runs; the processor time of all threads, so that other programs matter little.
+for both components, for a server of two keys and for one with the file, which a thread reads ahead, and
+`doubled pass` that of a doubled product, which multiplies once. The best of several runs; the processor time
+of all threads, so that other programs matter little.
 """
 
 from __future__ import annotations
@@ -98,7 +99,9 @@ def costs(bits: int, rows: list[int], folder: Path) -> dict[str, float]:
             keyed = partial(ring.matmul_keyed, x, KEY, 3, bits, SHAPE, room, turned=True)
             found[f"product with its stream, rows: {count}"] = best(keyed)
             for name, each in stored.items():
-                found[f"pass of {name}, rows: {count}"] = best(partial(whole, each, bits, x))
+                for doubled in (False, True):
+                    what = "doubled pass" if doubled else "pass"
+                    found[f"{what} of {name}, rows: {count}"] = best(partial(whole, each, bits, x, doubled))
     path.unlink()
     return found
 
@@ -108,10 +111,14 @@ def out_of(x: np.ndarray) -> np.ndarray:
     return np.zeros((len(x), SHAPE[0]), x.dtype)
 
 
-def whole(stored: Stored, bits: int, x: np.ndarray) -> None:
+def whole(stored: Stored, bits: int, x: np.ndarray, doubled: bool) -> None:
     """What a run does with the matrix."""
     with Reading([stored]) as reading:
-        Streamed(1, stored, Format(bits, 18), turned=True).product(x, x, reading)
+        weight = Streamed(1, stored, Format(bits, 18), turned=True)
+        if doubled:
+            weight.doubled_product(x, reading)
+        else:
+            weight.product(x, x, reading)
 
 
 def main() -> None:

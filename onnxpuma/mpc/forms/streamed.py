@@ -22,6 +22,8 @@ from onnxpuma.mpc.ring.arrays import contiguous, empty, zeros
 from onnxpuma.mpc.ring.blended import Component
 from onnxpuma.mpc.ring.words import Words, from_integers, resized
 
+FEW = 4  # rows of the other factor from which on a blend pays
+
 
 class Streamed(Replicated):
     """A weight in packed words, or a view of one: turned, in a smaller ring or at another scale."""
@@ -55,9 +57,13 @@ class Streamed(Replicated):
         """x @ blend mod 2^bits, of which a doubled product (linear.py) consists. x: (..., K).
 
         Both components of a few words become their blend, which is multiplied once. Where one has to be read,
-        the other's part is made for each of its blocks. Cost: one pass, half the products of `product`.
+        the other's part is made for each of its blocks. Cost: one pass, half the products of `product`. Few
+        rows are multiplied with each component instead, which takes no longer than to blend them.
         """
         stored, reading = self.stored, reading or Reading()
+        if x.size < FEW * self.shape[0]:
+            twice = x + x
+            return self.product(*((x, -x), (twice, x), (x, twice))[self.party], reading)
         made = self._zeros(x)
         rows = self._rows_of(x, made)
         file = next(iter(stored.on_disk), None)

@@ -122,6 +122,10 @@ struct Blend final : Maker {
         const ptrdiff_t size = bits / 8;
         for (ptrdiff_t done = 0; done < count; done += BLEND_WORDS) {
             const ptrdiff_t some = std::min(BLEND_WORDS, count - done);
+            // They arrive while the other component's stream is made; rows are far apart.
+            for (const Component* one : {&first, &second})
+                for (ptrdiff_t at = 0; one->at && at < some * size; at += 64)
+                    __builtin_prefetch(one->at + (start + done) * size + at, 0, 3);
             const uint8_t* x = words(first, start + done, some, side);
             const uint8_t* y = words(second, start + done, some, side + BLEND_WORDS * size);
             fused.blend(x, y, to + done * size, some * size, minus);
