@@ -81,6 +81,21 @@ def test_doubled_products(bits: int, level: str) -> None:
         ring.set_native_level(before)
 
 
+def test_servers_that_stream_beside_servers_that_hold_the_words() -> None:
+    """A doubled product is right whichever parties stream."""
+    words, x = matrix((16, 8), 64), matrix((9, 16), 64, 1)
+    resident, streamed = weights_of(words, Format(64, 16))
+
+    def program(party: Party, a: Replicated, w: Replicated) -> Protocol[Sum3]:
+        yield from ()
+        return doubled_matmul(party, a, w)
+
+    for streams in range(8):
+        mixed = [(streamed if streams >> i & 1 else resident)[i] for i in range(3)]
+        found = simulate(program, shared_words(x, 64), mixed).words()
+        assert np.array_equal(found, 2 * (x @ words))
+
+
 @pytest.mark.parametrize(("bits", "fewer"), [(64, 48), (64, 32), (48, 40), (40, 32)])
 def test_products_in_a_smaller_ring(bits: int, fewer: int) -> None:
     weights = weights_of(matrix((67, 33), bits), Format(bits, 16))
