@@ -27,6 +27,7 @@ from onnxpuma.graph.next_token import NEXT_TOKEN, NEXT_TOKENS
 from onnxpuma.interpreter import Interpreter
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated
+from onnxpuma.mpc.forms.weights import Weights
 from onnxpuma.mpc.party import Party
 from onnxpuma.mpc.prf import local_keys
 from onnxpuma.mpc.protocols.dpf import share_ids
@@ -121,12 +122,12 @@ def main() -> None:
     anew = min(seconds(lambda n=n: planned(blueprint, n, None, drafts)) for n in lengths)
     again = min(seconds(lambda n=n: planned(blueprint, n, recall, drafts)) for n in lengths)
     plan = planned(blueprint, past, recall, drafts)
-    pool: dict[Any, list[Replicated]] = {}
+    pool: dict[Any, list[Weights]] = {}
     weights: list[dict[str, Replicated]] = [{}, {}, {}]
     for name in blueprint.weights:
         key = tuple(graph.initializers[name].shape), blueprint.format(name)
         if key not in pool:
-            pool[key] = dealt(*key)
+            pool[key] = [Weights.of(x) for x in dealt(*key)]
         for party in range(3):
             weights[party][name] = pool[key][party]
     interpreters = [Interpreter(held) for held in weights]
