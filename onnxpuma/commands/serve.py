@@ -86,6 +86,7 @@ def serve(
     clients and limits from cluster.toml.
     """
     from onnxpuma.config import read_cluster
+    from onnxpuma.roles.server.lasting import leave_uncollected
     from onnxpuma.roles.server.ledger import Ledger
     from onnxpuma.roles.server.orders import Orders
     from onnxpuma.roles.server.seclusion import stay_in_memory, swaps
@@ -112,6 +113,7 @@ def serve(
     orders, board = Orders(read=lambda: read_cluster(cluster)), Board()
 
     def ready() -> None:
+        leave_uncollected()
         screen.announce(
             f"party {own} ({screen.plain(place.name)}) is ready: clients at {place.client_listen}, "
             f"the other parties at {place.peer_listen}"

@@ -18,6 +18,7 @@ from threading import Event, Thread
 
 from onnxpuma.config import read_cluster
 from onnxpuma.mpc.ring.native import native_level
+from onnxpuma.roles.server.lasting import leave_uncollected
 from onnxpuma.roles.server.seclusion import seclude
 from onnxpuma.roles.server.server import Server
 from onnxpuma.transport.curve import read_secret_key
@@ -40,13 +41,18 @@ def main(arguments: list[str]) -> int:
         signing = SigningKey.read(Path(folder) / f"{name}{SUFFIX}")
         config, ledger = read_cluster(Path(folder) / "cluster.toml"), Path(folder) / f"{name}.ledger"
         server = Server(int(party), config, keys, model_dir, signing=signing, ledger=ledger)
-        server.serve(ready=lambda: _say(f"ready {native_level()}"), stop=stop)
+        server.serve(ready=_ready, stop=stop)
     except Exception as error:
         logging.getLogger("onnxpuma.roles").exception("server %s ends", party)
         failure = failure_of(error)
         _say(json.dumps({"error": failure.error, "message": failure.message, "hint": failure.hint}))
         return 1
     return 0
+
+
+def _ready() -> None:
+    leave_uncollected()
+    _say(f"ready {native_level()}")
 
 
 def _end_with_input(stop: Event, folder: str) -> None:
