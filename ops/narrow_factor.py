@@ -20,6 +20,9 @@ WIDTHS = (32, 40, 48, RESTING.bits)
 LEAST_READ = 10
 """The fewest fraction bits at which a product reads its other factor."""
 
+READ_LARGE = 12
+"""The fewest in a large model, unless its owner names a width."""
+
 LEAST_STORED = 13
 """The fewest fraction bits of such a weight."""
 

@@ -34,6 +34,8 @@ from onnxpuma.versions import FILES
 SKELETON = "skeleton.onnx"
 POLICY = "policy.json"
 
+LARGE = 1 << 29  # weights
+
 
 @dataclass(frozen=True)
 class Blueprint:
@@ -112,6 +114,11 @@ class Blueprint:
     def weights(self) -> list[str]:
         """Names of the secret initializers, in the graph's order."""
         return [name for name, seen in self.visibility.items() if seen == "secret"]
+
+    @cached_property
+    def is_large(self) -> bool:
+        """Whether each run waits for the weights, not for messages: then products may read fewer bits."""
+        return sum(self.graph.initializers[name].size for name in self.weights) >= LARGE
 
     def public_listing(self) -> list[PublicEntry]:
         """The public constants that the owner should look at (plan/weights/listing.py)."""

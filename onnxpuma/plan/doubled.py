@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from onnxpuma.mpc.forms import Sum3
+from onnxpuma.ops.narrow_factor import READ_LARGE
 from onnxpuma.ops.registry import Operand, altered
 from onnxpuma.plan.bounds.limits import limits_of
 from onnxpuma.plan.known.decisions import Changed, Decisions, Steps
@@ -20,7 +21,9 @@ from onnxpuma.plan.plan import Step
 from onnxpuma.plan.refits import refitted, with_values
 from onnxpuma.plan.weights.factors import PRODUCTS
 
-LEAST = 14  # fraction bits at which the other factor is read, where it gives one up
+LEAST = (
+    14  # fraction bits at which the other factor is read, where it gives one up; READ_LARGE in a large model
+)
 
 
 def with_doubled(state: State, decisions: Decisions | None = None) -> None:
@@ -30,9 +33,10 @@ def with_doubled(state: State, decisions: Decisions | None = None) -> None:
     """
     decisions = decisions or Decisions()
     readers = decisions.begin(state.steps)
+    least = READ_LARGE if state.blueprint.is_large else LEAST
     for number, step in enumerate(state.steps):
         if step.operator.name in PRODUCTS and not step.constant and _weight_of(step) is not None:
-            doubles = partial(_doubled, readers, number)
+            doubles = partial(_doubled, readers, number, least)
             for n, new in (decisions.changed(("doubles", number), state.steps, doubles) or {}).items():
                 state.steps[n] = new
 
@@ -45,14 +49,14 @@ def _weight_of(step: Step) -> int | None:
     return 0 if factors[0].weight else 1
 
 
-def _doubled(readers: Mapping[str, Sequence[int]], number: int, steps: Steps) -> Changed | None:
+def _doubled(readers: Mapping[str, Sequence[int]], number: int, least: int, steps: Steps) -> Changed | None:
     """What changes with this product doubled; None where it cannot be."""
     step = steps[number]
     place = _weight_of(step)
     assert place is not None
     weight = step.call.given(place)
     for reads in (weight.reads, weight.reads - 1):
-        if reads < weight.reads and reads < LEAST:
+        if reads < weight.reads and reads < least:
             continue
         inputs: list[Operand | None] = list(step.call.inputs)
         inputs[place] = altered(weight, doubled=True, reads=reads)

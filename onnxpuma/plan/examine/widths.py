@@ -15,7 +15,7 @@ from dataclasses import replace
 from onnxpuma.errors import ConfigError
 from onnxpuma.graph.patterns import picked
 from onnxpuma.mpc.format import RESTING
-from onnxpuma.ops.narrow_factor import WIDTHS
+from onnxpuma.ops.narrow_factor import READ_LARGE, WIDTHS
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import walked
 from onnxpuma.plan.examine.example import draw_inputs
@@ -30,9 +30,7 @@ from onnxpuma.plan.plan import Selection
 from onnxpuma.plan.weights.factors import readings_of
 
 READ = 15  # fraction bits at which `auto` reads a factor, at the least; the weight keeps its own
-READ_LARGE = 12  # the same in a large model
 SPARE_LARGE = 2  # fraction bits that a weight of a large model may give up for a smaller ring
-LARGE = 1 << 29  # weights; each run of such a model waits for its weights, not for its messages
 
 
 def with_widths(blueprint: Blueprint, policy: Policy, sizes: Mapping[str, int] | None = None) -> Blueprint:
@@ -46,7 +44,7 @@ def with_widths(blueprint: Blueprint, policy: Policy, sizes: Mapping[str, int] |
         _check_resting(blueprint, policy)
         return blueprint
     uses = readings_of(blueprint.graph, blueprint.weights)
-    large = sum(blueprint.graph.initializers[name].size for name in wishes) >= LARGE
+    large = blueprint.is_large
     state = _example(blueprint, sizes or {})
     readers, by_weight = readers_in(state.steps), _products(state)
     found: dict[str, Width] = {}
