@@ -225,7 +225,8 @@ def test_a_budget_of_memory_says_what_stays_and_what_a_run_reads(cli):
     assert place["streamed"]
     assert place["words_bytes"] + place["packed_bytes"] + place["window"] <= 600_000
     assert found["memory"]["weights"] < 600_000 < whole["memory"]["weights"]
-    assert 0 < found["memory"]["streamed"] <= place["streamed_bytes"]
+    # the table of words is looked up and multiplied by, so a run reads it twice
+    assert place["streamed_bytes"] < found["memory"]["streamed"] < 2 * place["streamed_bytes"]
     said = cli("inspect", TALES, "--memory", "600kB").out
     assert "weights that do not fit: in a run servers 1 and 2 read" in said
     assert "do not fit" not in cli("inspect", TALES).out
