@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
+import os
 import subprocess
 import sys
 import tempfile
@@ -78,11 +78,15 @@ class Recording:
 
 
 def command(arguments: Sequence[str], what: str) -> dict[str, float]:
-    """Run a command to its end: its seconds, and the peak memory of the largest process so far."""
+    """Run a command to its end: its seconds, and its peak memory or that of a larger child of its own."""
     print(f"{what} ...", file=sys.stderr)
     began = time.perf_counter()
-    subprocess.run(arguments, check=True, stdout=sys.stderr)
-    peak = 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # which Linux counts in kilobytes
+    process = subprocess.Popen(arguments, stdout=sys.stderr)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, arguments)
+    peak = 1024 * usage.ru_maxrss  # which Linux counts in kilobytes
     return {"seconds": time.perf_counter() - began, "peak_rss_bytes": peak}
 
 
