@@ -16,7 +16,6 @@ from onnxpuma.errors import ConfigError, PlanError, UnsupportedModelError
 from onnxpuma.mpc.format import Format
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import compile_plan
-from onnxpuma.plan.examine import widths
 from onnxpuma.plan.policy_file import digest_of, read_policy, written
 from onnxpuma.roles.local.memory import MemoryModel, interpreters_of
 
@@ -156,7 +155,7 @@ def test_a_large_model_gives_up_two_fraction_bits_of_a_weight_for_a_smaller_ring
         [*NODES[:-1], node("Transpose", ["down"], ["t"]), node("MatMul", ["c", "t"], ["y"])], held
     )
     usual = check(model, 0.1, ring="auto").blueprint
-    monkeypatch.setattr(widths, "LARGE", 1)
+    monkeypatch.setattr("onnxpuma.plan.blueprint.LARGE", 1)
     shared = check(model, 0.1, ring="auto")
     assert usual.rings["t"] > shared.blueprint.rings["t"]
     assert (usual.format("t").fraction, shared.blueprint.format("t").fraction) == (18, 16)
@@ -276,7 +275,7 @@ def test_calibration_bounds_a_product_of_which_nothing_is_known(monkeypatch: pyt
     from onnxpuma.plan.examine.calibrate import calibrate
     from onnxpuma.plan.examine.stored import stored
 
-    monkeypatch.setattr(widths, "LARGE", 0)  # a truncation more is no matter
+    monkeypatch.setattr("onnxpuma.plan.blueprint.LARGE", 0)  # a truncation more is no matter
     from onnxpuma.plan.owner_policy import Policy
     from onnxpuma.plan.prepare import prepare_model
 
