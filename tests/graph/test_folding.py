@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from onnxpuma.graph.canonicalise import Report, canonicalise
 from onnxpuma.graph.finding import Finding
 from onnxpuma.graph.load import load
 from onnxpuma.graph.model import Graph, to_graph
-from onnxpuma.graph.rules.folding import FACTOR
+from onnxpuma.graph.rules.folding import FACTOR, values_of
 from onnxpuma.graph.rules.norm_scale import TITLE as NORMALISATION
 from onnxpuma.graph.visibility import classify
 
@@ -197,3 +198,16 @@ def test_weights_are_multiplied_when_they_are_read(tmp_path: Path, random: np.ra
     np.testing.assert_allclose(weights["w"].numpy(), g[:, None] * wide, rtol=1e-6)
     np.testing.assert_allclose(weights["w_shift"].numpy(), b @ wide, rtol=1e-5, atol=1e-5)
     assert stored.raw is None
+
+
+def test_threads_may_read_one_constant_of_a_file_at_once(tmp_path: Path) -> None:
+    numbers = np.arange(4096, dtype=np.float32)
+    (tmp_path / "weights").write_bytes(numbers.tobytes())
+    shape = ir.Shape([numbers.size])
+    stored = ir.ExternalTensor(
+        "weights", 0, numbers.nbytes, ir.DataType.FLOAT, name="scale", shape=shape, base_dir=tmp_path
+    )
+    read = values_of(ir.Value(name="scale", shape=shape, const_value=stored))
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: read(), range(2000)))
+    assert all(np.array_equal(values, numbers) for values in found)

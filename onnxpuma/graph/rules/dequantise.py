@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import numpy as np
 import onnx_ir as ir
+
+# Threads that measure several weights read the scale that was folded into all of them; while one holds its
+# mapped file, another must not close it. A constant may follow from another one: a thread may enter twice.
+_reading = threading.RLock()
 
 
 def array_of(value: ir.Value) -> np.ndarray:
@@ -13,9 +18,15 @@ def array_of(value: ir.Value) -> np.ndarray:
     tensor = value.const_value
     if tensor is None:
         raise ValueError(f"{value.name} is not a constant")
-    values = np.array(tensor.numpy())
-    if isinstance(tensor, ir.ExternalTensor):
-        tensor.release()
+    return numbers_of(tensor)
+
+
+def numbers_of(tensor: ir.TensorProtocol) -> np.ndarray:
+    """A copy of the numbers; a memory-mapped file is closed again."""
+    with _reading:
+        values = np.array(tensor.numpy())
+        if isinstance(tensor, ir.ExternalTensor):
+            tensor.release()
     return values
 
 

@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from onnxpuma.graph.by_rows import times
 from onnxpuma.graph.marks import is_marked
-from onnxpuma.graph.rules.dequantise import lazy
+from onnxpuma.graph.rules.dequantise import lazy, numbers_of
 from onnxpuma.graph.values import attribute, is_constant, number, rank, small_array, static_dim, used_once
 from onnxpuma.standard.operators import traits
 
@@ -43,10 +43,7 @@ def values_of(value: ir.Value) -> Callable[[], np.ndarray]:
     assert tensor is not None
 
     def read() -> np.ndarray:
-        values = np.array(tensor.numpy(), np.float32)
-        if isinstance(tensor, ir.ExternalTensor):
-            tensor.release()
-        return values
+        return numbers_of(tensor).astype(np.float32, copy=False)
 
     return read
 

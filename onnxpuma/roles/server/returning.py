@@ -19,9 +19,8 @@ class Returning:
     """Remembers who got an answer. A connection that does not ask again in time is not waited for."""
 
     def __init__(self) -> None:
-        self._due: dict[
-            bytes, tuple[tuple[str, bytes], float]
-        ] = {}  # by connection: its graph, and until when
+        # By connection: its graph, and until when.
+        self._due: dict[bytes, tuple[tuple[str, bytes], float]] = {}
 
     def answered(self, jobs: Iterable[Job], seconds: float) -> None:
         """Note requests whose run has ended and took so long. Those that keep values go on from them."""
