@@ -39,7 +39,7 @@ def multiply(party: Party, x: Replicated, y: Replicated) -> Sum3:
     if x is y:
         words = x.first * (x.first + (x.second + x.second))
     else:
-        x, y = (x, y) if _adds_second(x, y) else (y, x)
+        x, y = (x, y) if y.size <= x.size else (y, x)
         words = x.first * y.total
         words += x.second * y.first
     return _product(party, words, x, y)
@@ -90,14 +90,9 @@ def sum_of_squares(party: Party, x: Replicated, axes: tuple[int, ...]) -> Sum3:
 
 def bilinear(party: Party, x: Replicated, y: Replicated, product: Callable[[Words, Words], Words]) -> Sum3:
     """Any bilinear map of two replicated values (a convolution, an einsum)."""
-    if _adds_second(x, y):
+    if y.size <= x.size:
         return _product(party, product(x.first, y.total) + product(x.second, y.first), x, y)
     return _product(party, product(x.total, y.first) + product(x.first, y.second), x, y)
-
-
-def _adds_second(x: Replicated, y: Replicated) -> bool:
-    """Whether y's components are to be added, instead of x's."""
-    return y.size <= x.size
 
 
 def _product(party: Party, words: Words, x: Replicated, y: Replicated, made: Format | None = None) -> Sum3:
