@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from transformers import AutoTokenizer
 
 import onnxpuma
 from onnxpuma.check.validation import run_in_the_clear
@@ -51,6 +50,8 @@ def surprise(logits: npt.NDArray[np.generic], ids: list[int]) -> float:
 
 def measure(model: Path, text: str, tokens: int, passages: int) -> dict[str, object]:
     """Both perplexities over all passages, and the largest difference of a logit."""
+    from transformers import AutoTokenizer  # after onnxpuma, which forbids telemetry
+
     ids = AutoTokenizer.from_pretrained(model)(text)["input_ids"]
     parts = [ids[tokens * i : tokens * (i + 1)] for i in range(passages)]
     if len(parts[-1]) < tokens:
