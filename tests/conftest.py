@@ -1,8 +1,9 @@
-"""A model of three graphs, as exporters write an encoder and its decoder; built when a test needs it."""
+"""How tests start servers; and a model of three graphs, as exporters write an encoder and its decoder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import onnxpuma  # noqa: F401  (before any test loads onnxruntime: it ends the telemetry)
@@ -13,7 +14,28 @@ import onnx
 import pytest
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
+from onnxpuma.roles.local import isolated
+from tests import nursery
+
 WIDTH, VOCABULARY = 8, 30
+AS_USERS_DO = isolated.start
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _servers_fork() -> Iterator[None]:
+    """Servers of a LocalCluster fork from a process that has loaded the package."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(isolated, "start", partial(nursery.start, original=AS_USERS_DO))
+        yield
+    nursery.close()
+
+
+@pytest.fixture(scope="module")
+def own_interpreters() -> Iterator[None]:
+    """For tests of how servers start: each in an interpreter of its own, as users start them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(isolated, "start", AS_USERS_DO)
+        yield
 
 
 def _value(name: str, *shape: str | int, ids: bool = False) -> ValueInfoProto:

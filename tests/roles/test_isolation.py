@@ -21,6 +21,8 @@ from onnxpuma.mpc.ring import native
 from onnxpuma.roles.local import isolated
 from onnxpuma.roles.local.cluster import LocalCluster
 
+pytestmark = pytest.mark.usefixtures("own_interpreters")
+
 ROOT = Path(onnxpuma.__file__).parent.parent
 STRAY = ("random", "json", "logging", "numpy", "onnx", "onnxruntime", "zmq", "tomlkit", "sitecustomize")
 
