@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 
@@ -60,9 +59,9 @@ def _without_mean(call: Call, after: Rows) -> Rows:
     return ways[call.network.fastest(costs)]
 
 
-@lru_cache(maxsize=16)  # cost, limits and formats ask for the same call
 def _layer_rows(call: Call) -> Rows:
-    return _rows(call, call.given(0).shape, call.axis)
+    """Found once for all calls that are alike: cost, limits, formats and every run ask for them."""
+    return call.content.once(_layer_rows, lambda: _rows(call, call.given(0).shape, call.axis))
 
 
 def _channel_rows(call: Call) -> Rows:

@@ -25,8 +25,8 @@ from onnxpuma.mpc.protocols.compare import signs, signs_cost
 from onnxpuma.mpc.protocols.convert import split, split_cost
 from onnxpuma.mpc.protocols.gate import gate, gate_cost
 from onnxpuma.mpc.protocols.linear import multiply, sum_of_squares
-from onnxpuma.mpc.ring.arrays import as_plane, contiguous, joined, nothing, stacked, unpacked, zeros
-from onnxpuma.mpc.ring.words import Words, from_integers, resized, word, word_type
+from onnxpuma.mpc.ring.arrays import as_plane, joined, nothing, stacked, unpacked, zeros
+from onnxpuma.mpc.ring.words import Words, resized, word_type
 
 SAMPLES = 40  # sums of random parts; each misses a number out of range with probability 1/2
 WIDTH = WHOLE.bits  # of the number that is opened
@@ -84,9 +84,7 @@ def samples(
     three units at most.
     """
     terms = x.as_sum().words
-    table = from_integers([1, -1] if whole else [0, 0, 1, -1], x.bits)
-    signs = table[stream.draw((terms.shape[1], count), 8) & word(len(table) - 1, 8)]
-    sums = ring.matmul(contiguous(terms), signs)
+    sums = ring.coin_sums(terms, stream.draw((terms.shape[1], count), 8), whole)
     return Sum3(party.index, sums.reshape(-1), x.format).lowered(shift)
 
 

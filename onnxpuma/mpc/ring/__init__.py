@@ -1,6 +1,7 @@
 """Ring words, and the functions on arrays of them that the compiled kernel or numpy runs."""
 
 from onnxpuma.mpc.ring.blended import matmul_blended
+from onnxpuma.mpc.ring.coins import coin_sums
 from onnxpuma.mpc.ring.dealing import deal_packed
 from onnxpuma.mpc.ring.keys import key_stream
 from onnxpuma.mpc.ring.native import native_level, native_levels, set_native_level, set_threads, threads
@@ -21,6 +22,7 @@ from onnxpuma.mpc.ring.products import (
 
 __all__ = [
     "axpy",
+    "coin_sums",
     "deal_packed",
     "einsum",
     "gather_table",

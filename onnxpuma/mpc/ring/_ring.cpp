@@ -17,6 +17,20 @@
 
 namespace {
 
+constexpr ptrdiff_t FEW_BYTES = 1 << 14;  // less than these are not worth giving Python's lock back and waiting for it
+
+// Gives Python's lock back for its lifetime, where that is worth it.
+class Unlocked {
+public:
+    explicit Unlocked(bool worth) : state_(worth ? PyEval_SaveThread() : nullptr) {}
+    ~Unlocked() {
+        if (state_) PyEval_RestoreThread(state_);
+    }
+
+private:
+    PyThreadState* state_;
+};
+
 // Views of numpy arrays, released at the end of the call.
 class Views {
 public:
@@ -187,13 +201,12 @@ PyObject* py_pack(PyObject*, PyObject* args) {
         PyErr_SetString(PyExc_ValueError, "buffers do not fit");
         return nullptr;
     }
-    Py_BEGIN_ALLOW_THREADS
+    const Unlocked unlocked(from->len > FEW_BYTES);
     const Level& level = *current.load();
     share_out_words(from->len / size, size, [&](ptrdiff_t start, ptrdiff_t count) {
         level.pack(static_cast<const uint8_t*>(from->buf) + start * size, count * size, int(size), bits,
                    static_cast<uint8_t*>(to->buf) + start / 8 * bits, (count * bits + 7) / 8);
     });
-    Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }
 
@@ -210,13 +223,12 @@ PyObject* py_unpack(PyObject*, PyObject* args) {
         PyErr_SetString(PyExc_ValueError, "buffers do not fit");
         return nullptr;
     }
-    Py_BEGIN_ALLOW_THREADS
+    const Unlocked unlocked(to->len > FEW_BYTES);
     const Level& level = *current.load();
     share_out_words(to->len / size, size, [&](ptrdiff_t start, ptrdiff_t count) {
         level.unpack(static_cast<const uint8_t*>(from->buf) + start / 8 * bits, (count * bits + 7) / 8, int(size),
                      bits, static_cast<uint8_t*>(to->buf) + start * size, count * size);
     });
-    Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }
 
@@ -453,12 +465,11 @@ PyObject* py_loop(PyObject*, PyObject* args) {
     const auto at = [](const Py_buffer* view, ptrdiff_t start) {
         return view ? static_cast<char*>(view->buf) + start * view->itemsize : nullptr;
     };
-    Py_BEGIN_ALLOW_THREADS
+    const Unlocked unlocked(from->len + to->len > FEW_BYTES);
     share_out_words(count, std::max(from->itemsize, typed->itemsize), [&](ptrdiff_t start, ptrdiff_t part) {
         function({at(from, start), at(tables, by_digit ? 0 : start), at(others, start), at(to, start), part,
                   multiplier, low_bits(bits), shift});
     });
-    Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }
 
@@ -513,6 +524,34 @@ PyObject* py_turned_sums(PyObject*, PyObject* args) {
     Py_RETURN_NONE;
 }
 
+// ---- random parts of rows
+
+// coin_sums(out, terms, coins, all): out[r, j] = the terms of row r, as column j of the coins says (_ring_words.hpp)
+PyObject* py_coin_sums(PyObject*, PyObject* args) {
+    PyObject *out, *terms, *coins;
+    int all;
+    if (!PyArg_ParseTuple(args, "OOOp", &out, &terms, &coins, &all)) return nullptr;
+    Views views;
+    const Py_buffer *to, *from, *by;
+    if (!(to = views.take(out, PyBUF_ND | PyBUF_WRITABLE)) || !(from = views.take(terms, PyBUF_ND))) return nullptr;
+    if (!(by = views.take(coins, PyBUF_ND))) return nullptr;
+    bool fit = to->ndim == 2 && from->ndim == 2 && by->ndim == 2 && by->itemsize == 1;
+    fit = fit && to->itemsize == from->itemsize && to->shape[0] == from->shape[0];
+    if (!fit || by->shape[0] != from->shape[1] || by->shape[1] != to->shape[1]) {
+        PyErr_SetString(PyExc_ValueError, "buffers do not fit");
+        return nullptr;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    const CoinFunction sums = current.load()->coins[size_index(from->itemsize)];
+    std::memset(to->buf, 0, size_t(to->len));
+    for (ptrdiff_t row = 0; row < from->shape[0]; ++row)
+        sums(static_cast<const char*>(from->buf) + row * from->shape[1] * from->itemsize,
+             static_cast<const uint8_t*>(by->buf), from->shape[1], to->shape[1], all,
+             static_cast<char*>(to->buf) + row * to->shape[1] * to->itemsize);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
 // ---- settings
 
 PyObject* py_levels(PyObject*, PyObject*) {
@@ -563,6 +602,7 @@ PyMethodDef METHODS[] = {
     {"long_product", py_long_product, METH_VARARGS, "long_product(a low, a high, b low, b high, rows, columns, out, total)"},
     {"expand_ids", py_expand_ids, METH_VARARGS, "expand_ids(keys, holder, seeds, corrections, leaves, rows, out)"},
     {"loop", py_loop, METH_VARARGS, "loop(kind, out, words, table, other, multiplier, shift, bits)"},
+    {"coin_sums", py_coin_sums, METH_VARARGS, "coin_sums(out, terms, coins, all)"},
     {"turned_sums", py_turned_sums, METH_VARARGS, "turned_sums(out, table, place, turn)"},
     {"levels", py_levels, METH_NOARGS, "levels() -> names, best first"},
     {"level", py_level, METH_NOARGS, "level() -> name"},

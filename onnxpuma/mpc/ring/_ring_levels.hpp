@@ -50,6 +50,8 @@ struct Loop {
     int shift;
 };
 using LoopFunction = void (*)(const Loop&);
+using CoinFunction = void (*)(const void* words, const uint8_t* coins, ptrdiff_t count, ptrdiff_t columns, bool all,
+                              void* out);
 
 // Reals that become packed words: component 2 of their shares, `bits` a word.
 struct Deal {
@@ -185,6 +187,7 @@ struct Level {
     void (*pack)(const uint8_t*, ptrdiff_t, int, int, uint8_t*, ptrdiff_t);
     void (*unpack)(const uint8_t*, ptrdiff_t, int, int, uint8_t*, ptrdiff_t);
     const LoopFunction (*loops)[4][4];
+    const CoinFunction* coins;
     const Fused* (*fused)(int bits);  // null for a width without such kernels
     const DealFunction* deals;
     ptrdiff_t fused_rows;             // of a product; one with more is faster as a product of unpacked matrices
@@ -194,7 +197,7 @@ constexpr ptrdiff_t ANY_ROWS = PTRDIFF_MAX;
 
 #define RING_ENTRY(level, usable)                                                                                 \
     {#level, usable, level::gemm<uint32_t>, level::gemm<uint64_t>, level::gemm48, level::pack, level::unpack,    \
-     level::LOOPS, level::fused, level::DEALS, ANY_ROWS}
+     level::LOOPS, level::COINS, level::fused, level::DEALS, ANY_ROWS}
 
 #ifdef __x86_64__
 bool has_avx512() {
@@ -207,7 +210,7 @@ bool has_avx512() {
 const Level LEVELS[] = {
 #ifdef RING_HAS_TILES
     {"amx", ([]() -> bool { return has_avx512() && tiles::usable(); }), tiles::gemm<uint32_t>, tiles::gemm<uint64_t>,
-     tiles::gemm<uint64_t>, avx512::pack, avx512::unpack, avx512::LOOPS, avx512::fused,
+     tiles::gemm<uint64_t>, avx512::pack, avx512::unpack, avx512::LOOPS, avx512::COINS, avx512::fused,
      avx512::DEALS, 23},
 #endif
 #ifdef __x86_64__

@@ -211,6 +211,32 @@ template <class W, class T> RING_TARGET void shift_mask(const Loop& loop) {
     for (ptrdiff_t i = 0; i < l.count; ++i) out[i] = T(digit_of(words[i], l));
 }
 
+// out[j] += the words, each as coin j of it says: bit 1 of a coin counts the word, bit 0 negates it. `all` counts every
+// word, and the signs lie in bit 0.
+template <class W> RING_TARGET void coin_sums(const void* words, const uint8_t* coins, ptrdiff_t count, ptrdiff_t columns,
+                                              bool all, void* out) {
+    const W* from = static_cast<const W*>(words);
+    W* __restrict sums = static_cast<W*>(out);
+    for (ptrdiff_t i = 0; i < count; ++i) {
+        const W word = from[i];
+        const uint8_t* __restrict coin = coins + i * columns;
+        if (all) {
+            for (ptrdiff_t j = 0; j < columns; ++j) {
+                const W sign = W(0) - W(coin[j] & 1);
+                sums[j] += W(word ^ sign) - sign;
+            }
+        } else {
+            for (ptrdiff_t j = 0; j < columns; ++j) {
+                const W sign = W(0) - W(coin[j] & 1), counts = W(0) - W(coin[j] >> 1 & 1);
+                sums[j] += W(W(word ^ sign) - sign) & counts;
+            }
+        }
+    }
+}
+
+// For words of 1, 2, 4 and 8 bytes.
+const CoinFunction COINS[] = {coin_sums<uint8_t>, coin_sums<uint16_t>, coin_sums<uint32_t>, coin_sums<uint64_t>};
+
 #define RING_BY_TABLE(f, W) {f<W, uint8_t>, f<W, uint16_t>, f<W, uint32_t>, f<W, uint64_t>}
 #define RING_BY_WORD(f) \
     {RING_BY_TABLE(f, uint8_t), RING_BY_TABLE(f, uint16_t), RING_BY_TABLE(f, uint32_t), RING_BY_TABLE(f, uint64_t)}

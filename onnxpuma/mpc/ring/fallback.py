@@ -143,6 +143,14 @@ def turned_sums(out: Words, table: Words, place: np.ndarray, turn: np.ndarray) -
     np.add.at(out, (place[:, None], columns), table)
 
 
+def coin_sums(out: Words, terms: Words, coins: Words, every: bool) -> None:
+    """out[r, j] = the terms of row r, each 0, 1 or -1 times as coin (i, j) says."""
+    kind = terms.dtype.type
+    signs = np.array([1, -1] if every else [0, 0, 1, -1]).astype(terms.dtype)[coins & (1 if every else 3)]
+    for row, sums in zip(terms, out, strict=True):
+        sums[:] = (row[:, None] * signs).sum(axis=0, dtype=kind)
+
+
 def shift_mask(words: Words, shift: int, bits: int) -> Words:
     """(words >> shift) mod 2^bits in the narrowest type for `bits`."""
     return digit(words, shift, bits).astype(word_type(bits))
