@@ -18,6 +18,7 @@ PARTS = (
     "narrow",
     "packed",
     "product",
+    "steps",
     "thin",
     "threads",
     "tiles",

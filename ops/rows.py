@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.protocols.reciprocal import digits_of
@@ -66,28 +67,28 @@ class Rows:
     # Bits above a word in which the twins keep the roots for the product with them; 0: they are Replicated.
     wider: int = 0
 
-    @property
+    @cached_property
     def axes(self) -> tuple[int, ...]:
         return tuple(range(self.axis, len(self.shape)))
 
-    @property
+    @cached_property
     def count(self) -> int:
         return math.prod(self.shape[self.axis :])
 
-    @property
+    @cached_property
     def number(self) -> int:
         return math.prod(self.shape[: self.axis])
 
-    @property
+    @cached_property
     def narrow(self) -> tuple[int, ...]:
         """The shape of one number a row."""
         return (*self.shape[: self.axis], *([1] * len(self.axes)))
 
-    @property
+    @cached_property
     def centred(self) -> bool:
         return self.centring is not Centring.NONE
 
-    @property
+    @cached_property
     def divided(self) -> int:
         """n x - sum(x) is read as if divided by 2 to this power."""
         if self.centring not in (Centring.TERMS, Centring.EXACT):
@@ -98,48 +99,48 @@ class Rows:
         stretched = self.norm * self.count / 2.0**least
         return least + (FINE_NORM < stretched <= 2 * FINE_NORM)
 
-    @property
+    @cached_property
     def stretch(self) -> float:
         return self.count / 2.0**self.divided if self.divided else 1.0
 
-    @property
+    @cached_property
     def size(self) -> float:
         """A bound of the norm of every row of u."""
         return self.norm * self.stretch
 
-    @property
+    @cached_property
     def weight(self) -> float:
         """What is read is this many times the sum of squares of u."""
         return self.count / self.stretch**2 if self.centring is Centring.EXACT else 1.0
 
-    @property
+    @cached_property
     def reach(self) -> float:
         """A bound of the root of what is read."""
         return self.size * math.sqrt(self.weight)
 
-    @property
+    @cached_property
     def longest(self) -> float:
         """Rows of x must be shorter than this."""
         return max(self.norm, FINE_NORM / (self.stretch * math.sqrt(self.weight)))
 
-    @property
+    @cached_property
     def offset(self) -> float:
         """The addend of what is read, and so the least number under the root."""
         return max(self.epsilon * self.stretch**2, SMALLEST_EPSILON) * self.count * self.weight
 
-    @property
+    @cached_property
     def gain(self) -> float:
         """The root's factor: u times the root has deviation one."""
         return math.sqrt(self.count * self.weight)
 
-    @property
+    @cached_property
     def digits(self) -> tuple[int, int]:
         """The digits of a sum of squares that is read with all its fraction bits."""
         largest = min(self.reach, FINE_NORM) ** 2 + self.offset
         low, high = digits_of(self.offset, largest, PRODUCT)
         return low, (high if self.reach <= FINE_NORM else HIGHEST)
 
-    @property
+    @cached_property
     def shift(self) -> int:
         """Fraction bits that a row drops for the coarse reading; 0: there is none.
 
@@ -149,16 +150,16 @@ class Rows:
             return 0
         return max(4, 2 * exponent(self.reach) - 26)
 
-    @property
+    @cached_property
     def beyond(self) -> int:
         """The additional fraction bits of a root, for rows larger than usual."""
         return min(max(0, exponent(self.size / LARGEST_NORM)), 4)
 
-    @property
+    @cached_property
     def root_first(self) -> bool:
         return math.isinf(self.scale)
 
-    @property
+    @cached_property
     def centred_up(self) -> int:
         """Fraction bits beyond FRACTION of centred rows: all those that they have, or as many as a mean is
         worth, whose rounding the root multiplies.
@@ -169,27 +170,27 @@ class Rows:
             return 0
         return MOST_UP if self.root_first else min(MOST_UP, max(0, self._room))
 
-    @property
+    @cached_property
     def scale_fraction(self) -> int:
         """The most fraction bits that the scale may have for x scale to fit."""
         return FRACTION if self.root_first else min(FRACTION, max(4, FRACTION + self._room - self.centred_up))
 
-    @property
+    @cached_property
     def _room(self) -> int:
         """Bits that x scale leaves free in a word."""
         return PRODUCT.bits - 2 - PRODUCT.fraction - exponent(self.size) - self._scale_bits
 
-    @property
+    @cached_property
     def _scale_bits(self) -> int:
         return 0 if self.root_first else exponent(max(self.scale, 2.0**-8))
 
-    @property
+    @cached_property
     def _result_bits(self) -> int:
         """Integer bits of the result before the truncation, and of the bias."""
         row = self._scale_bits + exponent(math.sqrt(self.count))
         return max(row, exponent(self.bias) + 1) if self.bias and not self.root_first else row
 
-    @property
+    @cached_property
     def product_fraction(self) -> int:
         """Fraction bits of x scale, whose rounding the root multiplies; or of x root, if that is first."""
         if self.root_first:
@@ -197,17 +198,17 @@ class Rows:
         held = HELD - self._result_bits - ROOT_FRACTION - self.beyond
         return max(2, min(held, FRACTION + self.centred_up + self.scale_fraction - 1))
 
-    @property
+    @cached_property
     def root_fraction(self) -> int:
         before = FRACTION + self.centred_up if self.root_first else self.product_fraction
         return min(ROOT_FRACTION + self.beyond, HELD - self._result_bits - before)
 
-    @property
+    @cached_property
     def exact(self) -> bool:
         """Whether n x - sum(x) and n times a sum of squares fit: in two readings, if not in one."""
         return not self.root_first and self.reach <= LARGEST_NORM and self._room >= self.divided
 
-    @property
+    @cached_property
     def largest_result(self) -> float:
         """The result must stay below this."""
         held = self.product_fraction + (self.scale_fraction if self.root_first else self.root_fraction)

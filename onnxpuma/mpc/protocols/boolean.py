@@ -8,7 +8,7 @@ costs one round, however deep it is (docs/protocols.md, "Comparison").
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -23,7 +23,8 @@ from onnxpuma.mpc.forms import Bit, Split
 from onnxpuma.mpc.party import PIVOT, Maybe, Party, Protocol, U, V, taken
 from onnxpuma.mpc.protocols.convert import deal_cost
 from onnxpuma.mpc.ring.arrays import as_plane, flat, indices, integers, nothing, stacked, zeros
-from onnxpuma.mpc.ring.words import Words, from_integers, word
+from onnxpuma.mpc.ring.steps import xor_ands
+from onnxpuma.mpc.ring.words import Words, from_integers
 
 Path: TypeAlias = tuple[int, ...]  # an AND of tables, by their numbers
 Polynomial: TypeAlias = frozenset[frozenset[int]]  # XOR of ANDs; the empty AND is the constant one
@@ -63,6 +64,34 @@ class Circuit:
         subsets = {s for t in terms for size in range(2, len(t) + 1) for s in combinations(t, size)}
         object.__setattr__(self, "products", tuple(sorted(subsets)))
 
+    @cached_property
+    def masks(self) -> Words:
+        """The program (`xor_ands`) that multiplies the masks of the opened bits."""
+        row_of = {name: row for row, name in enumerate(self.opened)}
+        entries = [[row, len(p), *(row_of[i] for i in p)] for row, p in enumerate(self.products)]
+        return program(entries)
+
+    @cached_property
+    def expanded(self) -> tuple[Words, Words]:
+        """The programs of v's and u's shares: a product of (opened xor mask) is expanded over the masks."""
+        number = len(self.opened)
+        public = {name: row for row, name in enumerate(self.opened)}
+        shared = {(name,): number + row for name, row in public.items()}
+        shared |= {path: 2 * number + row for row, path in enumerate(self.products)}
+        tables = 2 * number + len(self.products)  # the row of the first of them
+        at_both, at_u = [list[list[int]]() for _ in range(2)]  # u alone adds what is public
+        for target, output in enumerate(self.outputs):
+            for factors in sorted(tuple(sorted(term)) for term in output):
+                if len(factors) == 1:
+                    at_both.append([target, 1, tables + factors[0]])
+                    continue
+                at_u.append([target, len(factors), *(public[i] for i in factors)])
+                for kept in range(1, len(factors) + 1):
+                    for subset in combinations(factors, kept):
+                        rest = [public[i] for i in factors if i not in subset]
+                        at_both.append([target, 1 + len(rest), shared[subset], *rest])
+        return program(at_both), program([*at_both, *at_u])
+
     def cost(self, elements: int) -> Cost:
         """Rounds: 2 (1 without products), the first one way from the pivot."""
         plane = packed(elements, 1)
@@ -100,19 +129,16 @@ def evaluate(party: Party, x: Split, circuit: Circuit) -> Protocol[list[Bit]]:
         as_plane(ring.pick_bits(taken(entries), words, table.shift, table.width))
         for entries, table in zip(late, circuit.tables, strict=False)
     ]
-    public: dict[int, Words] = {}
-    shared: dict[Path, Words] = {}
+    public: list[Words] = []
     if opened:
         mine = stacked([planes[i] for i in circuit.opened]) ^ mask
         other = p + (V if role == U else U)
         party.send(other, mine, 8)
         theirs = party.expect(other, mine.shape, 8)
         yield
-        public = dict(zip(circuit.opened, mine ^ theirs.take(), strict=True))
-        shared = {(name,): row for name, row in zip(circuit.opened, mask, strict=True)}
-        shared.update(zip(circuit.products, taken(late[-1]), strict=True))
-    # 3. each output is local: a product of (opened xor mask) is expanded over the masks
-    shares = [_output(o, role, planes, public, shared, plane_bytes) for o in circuit.outputs]
+        public = [mine ^ theirs.take(), mask, taken(late[-1])]
+    # 3. each output is local
+    shares = shares_of(circuit, role, plane_bytes, planes, *public)
     return [Bit(role, p, plane, x.shape) for plane in shares]
 
 
@@ -128,10 +154,8 @@ def _lead(party: Party, x: Split, circuit: Circuit) -> Protocol[list[Bit]]:
     if circuit.opened:
         opened = len(circuit.opened)
         mask = party.draw_planes(p + 1, opened, n) ^ party.draw_planes(p, opened, n)
-        row_of = {name: row for row, name in enumerate(circuit.opened)}
         shares = party.draw_planes(p + 1, len(circuit.products), n)
-        for row, product in enumerate(circuit.products):
-            shares[row] ^= np.bitwise_and.reduce(mask[[row_of[i] for i in product]], axis=0)
+        xor_ands(shares, circuit.masks, [mask])
         party.send(p + 2, shares, 8)
         yield
     yield
@@ -143,31 +167,20 @@ def _dealt(party: Party, role: int, pivot: int, shape: tuple[int, ...], bits: in
     return party.draw(pivot + 1, shape, bits) if role == U else party.expect(pivot, shape, bits)
 
 
-def _output(
-    polynomial: Polynomial,
-    role: int,
-    planes: Sequence[Words],
-    public: Mapping[int, Words],
-    shared: Mapping[Path, Words],
-    size: int,
-) -> Words:
-    """This twin's share of one polynomial of the tables' bits."""
-    out = zeros(size, 8)
-    for term in polynomial:
-        factors = tuple(sorted(term))
-        if len(factors) == 1:
-            out ^= planes[factors[0]]
-        elif factors:
-            for kept in range(len(factors) + 1):
-                for subset in combinations(factors, kept):
-                    rest = [public[i] for i in factors if i not in subset]
-                    if subset:
-                        out ^= np.bitwise_and.reduce([shared[subset], *rest])
-                    elif role == U:
-                        out ^= np.bitwise_and.reduce(rest)
-        elif role == U:
-            out ^= word(255, 8)
-    return out
+def shares_of(circuit: Circuit, role: int, size: int, held: Sequence[Words], *opened: Words) -> list[Words]:
+    """This twin's share of each output, planes of `size` bytes.
+
+    held: its shares of all tables' bits. opened: of the tables in products the bits under their masks, these
+    masks' shares, and the shares of their products.
+    """
+    found = zeros((len(circuit.outputs), size), 8)
+    xor_ands(found, circuit.expanded[role == U], [*opened, *held])
+    return list(found)
+
+
+def program(entries: Sequence[Sequence[int]]) -> Words:
+    """Entries (target, number of rows, rows ...) as `xor_ands` reads them."""
+    return integers([number for entry in entries for number in entry]).astype(np.int32)
 
 
 def xor(*terms: Sequence[int]) -> Polynomial:

@@ -17,6 +17,7 @@ from onnxpuma.mpc.cost import Cost, packed
 from onnxpuma.mpc.forms import Bit, Split
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, taken
 from onnxpuma.mpc.ring.arrays import as_plane, counting, filled, flat, joined, nothing, stacked
+from onnxpuma.mpc.ring.steps import group_answers, group_products
 from onnxpuma.mpc.ring.words import Words, from_integers, resized, word
 
 AT_ONCE = 1 << 15  # bits of short words, and bytes of short planes: those are computed together
@@ -82,11 +83,9 @@ def group_carries(
     top, size = sum(widths), -(-n // 8)
     alike = _alike(widths, count * size <= AT_ONCE)
     if role == PIVOT:
-        planes, rows, place = _bits(flat(x.words), top + 1), [], 0
-        for width, groups in alike:
-            rows.append(_products(planes[place : place + groups * width].reshape(groups, width, size)))
-            place += groups * width
-        party.send(p + 2, joined([*rows, planes[top:]]) ^ party.draw_planes(p + 1, count, n), 8)
+        words, masks = flat(x.words), party.draw_planes(p + 1, count, n)
+        dealt = group_products(words, bytes(widths), masks)
+        party.send(p + 2, _dealt(_bits(words, top + 1), alike) ^ masks if dealt is None else dealt, 8)
         yield
         several = len(thresholds) * (2 * len(widths) + 1)
         return [Bit(PIVOT, p, nothing((size,), 8), x.shape) for _ in range(several)]
@@ -96,9 +95,22 @@ def group_carries(
     words = flat(x.words)
     found = []
     for threshold in thresholds:
+        answers = group_answers(words, threshold, bytes(widths), shares, role == U)
+        if answers is not None:
+            found += list(answers)
+            continue
         less = words - from_integers(threshold, x.bits) if threshold else words
         found += _answers(_bits(less, top + 1), shares, alike, role)
     return [Bit(role, p, plane, x.shape) for plane in found]
+
+
+def _dealt(planes: Words, alike: tuple[tuple[int, int], ...]) -> Words:
+    """The products of A's bits, `planes`, and their top bit."""
+    rows, place = list[Words](), 0
+    for width, groups in alike:
+        rows.append(_products(planes[place : place + groups * width].reshape(groups, width, planes.shape[1])))
+        place += groups * width
+    return joined([*rows, planes[place:]])
 
 
 def _answers(planes: Words, shares: Words, alike: tuple[tuple[int, int], ...], role: int) -> list[Words]:

@@ -34,26 +34,28 @@ def _root(bits: int) -> tuple[int, int]:
     return isqrt(half << _PRECISION), isqrt(other << _PRECISION)
 
 
-_KEPT = 60  # fraction bits of the stored tables, from which every coarser one is rounded
+KEPT = 60  # fraction bits of the stored tables, from which every coarser one is rounded
 
 
 @lru_cache(maxsize=8)
 def _stored(bits: int, count_bits: int) -> tuple[Integers, Integers]:
-    """Cosine and sine of 2 pi i / 2^bits for i below 2^count_bits, with _KEPT bits."""
+    """Cosine and sine of 2 pi i / 2^bits for i below 2^count_bits, with KEPT bits."""
     cosine, sine = exact([1 << _PRECISION]), exact([0])
     for place in range(count_bits):
         c, s = _root(bits - place)
         turned = (cosine * c - sine * s) >> _PRECISION, (sine * c + cosine * s) >> _PRECISION
         cosine, sine = joined([cosine, turned[0]]), joined([sine, turned[1]])
-    by = _PRECISION - _KEPT
+    by = _PRECISION - KEPT
     return (cosine >> by).astype(np.int64), (sine >> by).astype(np.int64)
 
 
 @lru_cache(maxsize=32)
 def arc(bits: int, count_bits: int, fraction: int) -> tuple[Integers, Integers]:
-    """Cosine and sine of 2 pi i / 2^bits for i below 2^count_bits, rounded to `fraction` bits."""
+    """Cosine and sine of 2 pi i / 2^bits for i below 2^count_bits, with `fraction` bits, at most KEPT."""
     cosine, sine = _stored(bits, count_bits)
-    half, by = np.int64(1 << (_KEPT - fraction - 1)), np.int64(_KEPT - fraction)
+    if fraction == KEPT:
+        return cosine, sine
+    half, by = np.int64(1 << (KEPT - fraction - 1)), np.int64(KEPT - fraction)
     return (cosine + half) >> by, (sine + half) >> by
 
 

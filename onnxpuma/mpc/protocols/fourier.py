@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import resources
@@ -27,7 +28,8 @@ from onnxpuma.mpc.protocols.circle import Integers
 from onnxpuma.mpc.protocols.convert import deal, deal_cost
 from onnxpuma.mpc.protocols.gumbel import table as noise_table
 from onnxpuma.mpc.protocols.powers import tables as powers_of_e
-from onnxpuma.mpc.ring.arrays import filled, flat, nothing
+from onnxpuma.mpc.ring.arrays import filled, flat, integers, nothing, stacked
+from onnxpuma.mpc.ring.steps import series_points, series_sum
 from onnxpuma.mpc.ring.words import Words, from_integers, resized
 
 
@@ -90,6 +92,13 @@ def _dealt_tables(index_bits: int, fraction: int, bits: int) -> tuple[Words, Wor
     return from_integers(cosine, bits), from_integers(sine, bits)
 
 
+@lru_cache(maxsize=16)
+def turns(bits: int, fraction: int) -> Integers:
+    """Cosine and sine of all angles, 2^bits to a turn, side by side: (2^bits, 2). All harmonics share it, so
+    it stays in a cache where tables of their own would not."""
+    return stacked(circle.whole(bits, fraction), axis=1)
+
+
 EXTRA = 28  # fraction bits of coefficients: integers multiply them, and the result is rounded once
 
 
@@ -133,6 +142,28 @@ def _twin_tables(
     return tables
 
 
+@lru_cache(maxsize=256)
+def _harmonics(series: Series, gain: float, fraction: int) -> Integers:
+    """What `series_sum` reads of each harmonic."""
+    dealt = dealt_fractions(series, fraction, gain)
+    pairs = integer_coefficients(series, gain)
+    return integers(
+        [(m, c, s, max(dealt) - own) for m, (c, s), own in zip(series.multiples, pairs, dealt, strict=True)]
+    )
+
+
+def _points(series: Series, words: Words, bits: int, dealt: list[int], widths: list[int]) -> Sequence[Words]:
+    """The cosine and the sine of each harmonic at A, with the fraction bits with which they are dealt."""
+    less = integers([circle.KEPT - own for own in dealt])
+    points = series_points(words, bits, turns(bits, circle.KEPT), integers(series.multiples), less)
+    if points is not None:
+        return points
+    each = zip(series.multiples, dealt, widths, strict=True)
+    return [
+        ring.gather_table(t, words, m, 0, bits) for m, own, w in each for t in _dealt_tables(bits, own, w)
+    ]
+
+
 def result_fraction(series: Series, fraction: int, gain: float = 1.0) -> int:
     """Fraction bits of the result of `evaluate_series`."""
     return fraction + max(dealt_fractions(series, fraction, gain))
@@ -153,22 +184,22 @@ def evaluate_series(
     largest = max(dealt)
     widths = [bits - (largest - own) for own in dealt]
     if role == PIVOT:
-        words = flat(x.words)
-        for m, own, width in zip(series.multiples, dealt, widths, strict=True):
-            for table in _dealt_tables(k, own, width):
-                deal(party, p, ring.gather_table(table, words, m, 0, k), (n,), width)
+        points = _points(series, flat(x.words), k, dealt, widths)
+        for place, words in enumerate(points):
+            deal(party, p, words, (n,), widths[place // 2])
         yield
         return Pair(role, p, nothing(x.shape, bits), Format(bits, fraction + largest))
     halves = [deal(party, p, None, (n,), width) for width in widths for _ in range(2)]
     yield
     words = flat(x.words)
     constant = round(series.coefficients[0] * gain * (1 << (fraction + largest))) if role == U else 0
-    y = filled(n, constant, bits)
-    arrived = (resized(taken(half), bits) for half in halves)
-    factors = _twin_tables(series, gain, k, fraction, bits)
-    for m, pair in zip(series.multiples, factors, strict=True):
-        for table in pair:
-            ring.axpy(y, table, words, m, 0, k, next(arrived))
+    y, arrived = filled(n, constant, bits), [taken(half) for half in halves]
+    table = turns(k, fraction)
+    if not series_sum(y, words, k, table, _harmonics(series, gain, fraction), EXTRA, arrived):
+        factors = _twin_tables(series, gain, k, fraction, bits)
+        for place, (m, pair) in enumerate(zip(series.multiples, factors, strict=True)):
+            for side, factor in enumerate(pair):
+                ring.axpy(y, factor, words, m, 0, k, resized(arrived[2 * place + side], bits))
     return Pair(role, p, y.reshape(x.shape), Format(bits, fraction + largest))
 
 

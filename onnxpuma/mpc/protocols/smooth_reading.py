@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
-from functools import cache
+from functools import cache, cached_property
 
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.cost import Cost
@@ -45,11 +45,11 @@ class Reading:
     way: Way = Way.APART
     quick: bool = False  # one group compares the coarse reading
 
-    @property
+    @cached_property
     def name(self) -> str:
         return self.way.value + (", compared at once" if self.quick else "")
 
-    @property
+    @cached_property
     def ramp(self) -> bool:
         s = self.series
         if (s.slope, s.linear, s.left, s.right) == (1.0, 0.5, 0.0, 0.0):
@@ -58,32 +58,32 @@ class Reading:
             return False
         raise ProtocolError(f"{s.name} between its lines", "x/2 and a ramp, or nothing and two constants")
 
-    @property
+    @cached_property
     def fraction(self) -> int:
         """Fraction bits of the gated values: one more where x/2 is among them, which is then exact."""
         return self.series.read + (1 if self.ramp else 0)
 
-    @property
+    @cached_property
     def place(self) -> int:
         """Bits of the coarse reading."""
         units = self.argument / float(self.series.unit) + self.series.width
         return max(LEAST_BITS, math.ceil(math.log2(units)) + 1)
 
-    @property
+    @cached_property
     def found(self) -> Signs | None:
         return one_round(self.place) if self.quick else None
 
-    @property
+    @cached_property
     def deep(self) -> bool:
         return self.place > SHORT_BITS
 
-    @property
+    @cached_property
     def largest(self) -> float:
         """The |x| up to which the coarse reading and the ring of x are right."""
         place = ((1 << (self.place - 1)) - self.series.width) * float(self.series.unit)
         return min(place, 2.0 ** (self.outer - 1 - self.series.read) - 1) if self.ramp else place
 
-    @property
+    @cached_property
     def ends(self) -> tuple[float, float]:
         """The least and the largest of the series in the window, and of a step's constants, less `left`."""
         s = self.series
@@ -91,51 +91,51 @@ class Reading:
         low, high = min(s.least, *constants, math.inf), max(s.most, *constants, -math.inf)
         return low - MARGIN - s.left, high + MARGIN - s.left
 
-    @property
+    @cached_property
     def window(self) -> int:
         """Bits of the series' ring where it stands alone: twice as many values as the series may have."""
         low, high = self.ends
         return self.fraction + 1 + math.ceil(math.log2(high - low))
 
-    @property
+    @cached_property
     def inner(self) -> int:
         """Bits of a ring that holds the value inside the window."""
         edge = (self.series.width + 1) / 2 * float(self.series.unit)  # the coarse reading blurs it
         return self.fraction + 1 + math.ceil(math.log2(edge + 1)) if self.ramp else self.window
 
-    @property
+    @cached_property
     def outer(self) -> int:
         """Bits of a ring that holds x above the window, at `read` fraction bits."""
         return self.series.read + 1 + math.ceil(math.log2(self.argument + 1))
 
-    @property
+    @cached_property
     def joint(self) -> int:
         """Bits of a ring that holds both, at `fraction` fraction bits."""
         return self.outer + 1
 
-    @property
+    @cached_property
     def wide(self) -> int:
         """Bits of x that are gated."""
         return self.joint if self.way is Way.JOINED else max(self.inner, self.outer)
 
-    @property
+    @cached_property
     def ring(self) -> int:
         """Bits of the ring in which the series becomes Replicated."""
         return self.window if self.way is Way.JOINED else self.inner
 
-    @property
+    @cached_property
     def angle_shift(self) -> int:
         s = self.series
         return s.read + s.period_bits + s.speed[1].bit_length() - 1 - s.angle_bits
 
-    @property
+    @cached_property
     def bits(self) -> int:
         """Bits that are read of x."""
         s = self.series
         place = self.place + s.read + int(math.log2(s.unit))
         return max(place, self.angle_shift + s.angle_bits, self.wide if self.ramp else 0)
 
-    @property
+    @cached_property
     def series_bits(self) -> int:
         """Bits of the series' ring: the shift to the scale of the gated values leaves their ring."""
         return result_fraction(self.series, self.series.precision) - self.fraction + self.ring

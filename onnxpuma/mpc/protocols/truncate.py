@@ -12,7 +12,8 @@ from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated, Split, Sum3
 from onnxpuma.mpc.party import PIVOT, Maybe, Party, Protocol, U, V, taken
 from onnxpuma.mpc.protocols.convert import split, split_cost
-from onnxpuma.mpc.ring.words import Words, reduced, resized, word_type
+from onnxpuma.mpc.ring.steps import lift_end, lift_lead, lift_open
+from onnxpuma.mpc.ring.words import resized
 
 
 def lift(party: Party, x: Split, bits: int) -> Protocol[Replicated]:
@@ -29,23 +30,15 @@ def lift(party: Party, x: Split, bits: int) -> Protocol[Replicated]:
     carry = bits - k
     if carry <= 0:
         return (yield from _hand_over(party, x, bits))
-    offset, power = word_type(bits).type(1 << (k - 2)), word_type(bits).type(1 << k)
-
-    def times_power(m: Words) -> Words:
-        return resized(reduced(m, carry), bits) * power
-
     if role == PIVOT:
         # 1. A less r and a less a_u go to v; u derives r and a_u
-        a_word = reduced(x.words + x.words.dtype.type(1 << (k - 2)), k)
-        a = resized(a_word >> word_type(k).type(k - 1), carry)
         r, a_u = party.draw(p + 1, shape, bits), party.draw(p + 1, shape, carry)
         m_u, m_v = party.draw(p + 1, shape, carry), party.draw(p, shape, carry)
-        rest = resized(a_word, bits) - r
+        rest, top, y_v, y_u = lift_lead(x.words, r, a_u, m_u, m_v, k, carry)
         party.send(p + 2, rest, bits)
-        party.send(p + 2, a - a_u, carry)
+        party.send(p + 2, top, carry)
         yield
         yield
-        y_v, y_u = rest + times_power(m_v) - offset, r + times_power(m_u)
         return Replicated(party.index, y_v, y_u, Format(bits, x.fraction))
 
     late: list[Maybe]
@@ -57,20 +50,16 @@ def lift(party: Party, x: Split, bits: int) -> Protocol[Replicated]:
         m = party.draw(p, shape, carry)
     yield
     # 2. the twins open a(1-b) + m_u + m_v
-    rest, a = taken(late[0]), taken(late[1])
-    b_word = reduced(x.words, k)
-    b = b_word >> word_type(k).type(k - 1)
-    mine = a * (word_type(carry).type(1) - resized(b, carry)) + m
+    rest, a, words = taken(late[0]), taken(late[1]), x.words
+    mine = lift_open(words, a, m, k, carry)
     other = p + (V if role == U else U)
     party.send(other, mine, carry)
     theirs = party.expect(other, shape, carry)
     yield
     # 3. y_{p+2} = B - 2^k (b + opened); the other two components cancel the masks
-    y_twins = resized(b_word, bits) - resized(b, bits) * power - times_power(mine + theirs.take())
-    y_mine = rest + times_power(m)
-    if role == U:
-        return Replicated(party.index, y_mine, y_twins, Format(bits, x.fraction))
-    return Replicated(party.index, y_twins, y_mine - offset, Format(bits, x.fraction))
+    common, own = lift_end(words, mine, theirs.take(), rest, m, k, carry, role == U)
+    first, second = (own, common) if role == U else (common, own)
+    return Replicated(party.index, first, second, Format(bits, x.fraction))
 
 
 def _hand_over(party: Party, x: Split, bits: int) -> Protocol[Replicated]:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from functools import cache
 
-import numpy as np
-
 from onnxpuma.mpc.cost import Cost, packed
 from onnxpuma.mpc.forms import Bit, Split
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, V, taken
-from onnxpuma.mpc.protocols.boolean import Circuit, Polynomial, Table, _output, evaluate, xor
+from onnxpuma.mpc.protocols.boolean import Circuit, Polynomial, Table, evaluate, shares_of, xor
 from onnxpuma.mpc.ring.arrays import nothing, stacked
+from onnxpuma.mpc.ring.steps import xor_ands
 
 DIGIT = 4
 BLOCK = 4  # digits
@@ -50,13 +49,11 @@ def combined(party: Party, bits: list[Bit], outputs: tuple[Polynomial, ...]) -> 
     opened, products = len(circuit.opened), len(circuit.products)
     held = [bit.plane for bit in bits]
     if not opened:  # all outputs are linear
-        return [Bit(role, p, _output(o, role, held, {}, {}, planes), first.shape) for o in outputs]
+        return [Bit(role, p, plane, first.shape) for plane in shares_of(circuit, role, planes, held)]
     if role == PIVOT:
         mask = party.draw_planes(p + 1, opened, n) ^ party.draw_planes(p, opened, n)
-        row_of = {name: row for row, name in enumerate(circuit.opened)}
         shares = party.draw_planes(p + 1, products, n)
-        for row, product in enumerate(circuit.products):
-            shares[row] ^= np.bitwise_and.reduce(mask[[row_of[i] for i in product]], axis=0)
+        xor_ands(shares, circuit.masks, [mask])
         party.send(p + 2, shares, 8)
         yield
         return [Bit(PIVOT, p, nothing((planes,), 8), first.shape) for _ in outputs]
@@ -67,12 +64,8 @@ def combined(party: Party, bits: list[Bit], outputs: tuple[Polynomial, ...]) -> 
     party.send(other, mine, 8)
     theirs = party.expect(other, mine.shape, 8)
     yield
-    public = dict(zip(circuit.opened, mine ^ theirs.take(), strict=True))
-    shared: dict[tuple[int, ...], np.ndarray] = {
-        (name,): row for name, row in zip(circuit.opened, mask, strict=True)
-    }
-    shared.update(zip(circuit.products, taken(late), strict=True))
-    return [Bit(role, p, _output(o, role, held, public, shared, planes), first.shape) for o in outputs]
+    found = shares_of(circuit, role, planes, held, mine ^ theirs.take(), mask, taken(late))
+    return [Bit(role, p, plane, first.shape) for plane in found]
 
 
 def combined_cost(elements: int, outputs: tuple[Polynomial, ...]) -> Cost:

@@ -6,13 +6,16 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <deque>
 #include <mutex>
 #include <optional>
+#include <vector>
 
 #include "_ring_ids.hpp"
 #include "_ring_keyed.hpp"
 #include "_ring_long.hpp"
 #include "_ring_packed.hpp"
+#include "_ring_steps.hpp"
 #include "_ring_trees.hpp"
 
 namespace {
@@ -552,6 +555,181 @@ PyObject* py_coin_sums(PyObject*, PyObject* args) {
     Py_RETURN_NONE;
 }
 
+// ---- steps
+
+// Local steps of protocols (_ring_steps.hpp): arrays of words, and their places.
+
+// Buffers of any number of arrays, released at the end of the call.
+class Arrays {
+public:
+    ~Arrays() {
+        for (Py_buffer& view : views_) PyBuffer_Release(&view);
+    }
+    // The contiguous words of an array; ok() is false after one that is none.
+    Cells words(PyObject* object, bool writable = false) {
+        views_.emplace_back();
+        if (PyObject_GetBuffer(object, &views_.back(), PyBUF_ND | (writable ? PyBUF_WRITABLE : 0)) != 0) {
+            views_.pop_back();
+            ok_ = false;
+            return {};
+        }
+        const Py_buffer& view = views_.back();
+        return {static_cast<char*>(view.buf), view.itemsize, view.len / std::max<ptrdiff_t>(view.itemsize, 1)};
+    }
+    bool ok() const { return ok_; }
+
+private:
+    std::deque<Py_buffer> views_;
+    bool ok_ = true;
+};
+
+PyObject* unfit() {
+    if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "buffers do not fit");
+    return nullptr;
+}
+
+// xor_ands(out, size, program, rows of one or more arrays): out[target] ^= AND of rows, for each entry of the program
+PyObject* py_xor_ands(PyObject*, PyObject* args) {
+    PyObject *result, *entries, *given;
+    Py_ssize_t size;
+    if (!PyArg_ParseTuple(args, "OnOO!", &result, &size, &entries, &PyTuple_Type, &given)) return nullptr;
+    Arrays arrays;
+    const Cells out = arrays.words(result, true), program = arrays.words(entries);
+    if (!arrays.ok() || size < 1 || out.size != 1 || program.size != 4) return unfit();
+    std::vector<const uint8_t*> rows;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(given); ++i) {
+        const Cells each = arrays.words(PyTuple_GET_ITEM(given, i));
+        if (!arrays.ok() || each.size != 1 || each.count % size) return unfit();
+        for (ptrdiff_t at = 0; at < each.count; at += size) rows.push_back(reinterpret_cast<uint8_t*>(each.at) + at);
+    }
+    const bool fit = xor_ands(reinterpret_cast<uint8_t*>(out.at), out.count / size, rows.data(), ptrdiff_t(rows.size()),
+                              size, reinterpret_cast<const int32_t*>(program.at), program.count);
+    if (!fit) return unfit();
+    Py_RETURN_NONE;
+}
+
+// Whether matrices of planes belong to these words: rows for each group, and one more.
+bool groups_fit(const Cells& words, const Cells& widths, const Cells& products, ptrdiff_t size) {
+    ptrdiff_t bits = 1, rows = 1;
+    for (ptrdiff_t g = 0; g < widths.count; ++g) {
+        const int width = uint8_t(widths.at[g]);
+        if (width < 1 || width > MOST_GROUP) return false;
+        bits += width, rows += (ptrdiff_t(1) << width) - 1;
+    }
+    return bits <= 8 * words.size && size == (words.count + 7) / 8 && products.size == 1 && products.count == rows * size;
+}
+
+// group_products(words, widths, masks, out)
+PyObject* py_group_products(PyObject*, PyObject* args) {
+    PyObject* given[4];
+    if (!PyArg_ParseTuple(args, "OOOO", &given[0], &given[1], &given[2], &given[3])) return nullptr;
+    Arrays arrays;
+    const Cells words = arrays.words(given[0]), widths = arrays.words(given[1]), masks = arrays.words(given[2]);
+    const Cells out = arrays.words(given[3], true);
+    const ptrdiff_t size = (words.count + 7) / 8;
+    if (!arrays.ok() || !groups_fit(words, widths, masks, size) || !groups_fit(words, widths, out, size)) return unfit();
+    group_products(words, reinterpret_cast<uint8_t*>(widths.at), widths.count, reinterpret_cast<uint8_t*>(masks.at),
+                   reinterpret_cast<uint8_t*>(out.at), size);
+    Py_RETURN_NONE;
+}
+
+// group_answers(words, less, widths, shares, u, out)
+PyObject* py_group_answers(PyObject*, PyObject* args) {
+    PyObject* given[4];
+    unsigned long long less;
+    int u;
+    if (!PyArg_ParseTuple(args, "OKOOpO", &given[0], &less, &given[1], &given[2], &u, &given[3])) return nullptr;
+    Arrays arrays;
+    const Cells words = arrays.words(given[0]), widths = arrays.words(given[1]), shares = arrays.words(given[2]);
+    const Cells out = arrays.words(given[3], true);
+    const ptrdiff_t size = (words.count + 7) / 8;
+    if (!arrays.ok() || !groups_fit(words, widths, shares, size)) return unfit();
+    if (out.size != 1 || out.count != (2 * widths.count + 1) * size) return unfit();
+    group_answers(words, less, reinterpret_cast<uint8_t*>(widths.at), widths.count,
+                  reinterpret_cast<uint8_t*>(shares.at), u, reinterpret_cast<uint8_t*>(out.at), size);
+    Py_RETURN_NONE;
+}
+
+// series_points(words, bits, table, multiples, less, out)
+PyObject* py_series_points(PyObject*, PyObject* args) {
+    PyObject* given[5];
+    int bits;
+    if (!PyArg_ParseTuple(args, "OiOOOO", &given[0], &bits, &given[1], &given[2], &given[3], &given[4])) return nullptr;
+    Arrays arrays;
+    const Cells words = arrays.words(given[0]), table = arrays.words(given[1]), multiples = arrays.words(given[2]);
+    const Cells less = arrays.words(given[3]), out = arrays.words(given[4], true);
+    if (!arrays.ok() || bits < 1 || bits > 30 || table.size != 8 || table.count != ptrdiff_t(2) << bits) return unfit();
+    if (multiples.size != 8 || less.size != 8 || less.count != multiples.count || out.size != 8) return unfit();
+    if (out.count != 2 * multiples.count * words.count) return unfit();
+    const int64_t* by = reinterpret_cast<int64_t*>(less.at);
+    for (ptrdiff_t h = 0; h < less.count; ++h)
+        if (by[h] < 1 || by[h] > 62) return unfit();
+    const Turns<int64_t> turns = {reinterpret_cast<int64_t*>(table.at), low_bits(bits)};
+    const Unlocked unlocked(out.count * 8 > FEW_BYTES * 8);
+    series_points(words, turns, reinterpret_cast<int64_t*>(multiples.at), by, multiples.count,
+                  reinterpret_cast<int64_t*>(out.at));
+    Py_RETURN_NONE;
+}
+
+// series_sum(words, bits, table, harmonics, extra, dealt arrays, sum)
+PyObject* py_series_sum(PyObject*, PyObject* args) {
+    PyObject *given[4], *parts;
+    int bits, extra;
+    if (!PyArg_ParseTuple(args, "OiOOiO!O", &given[0], &bits, &given[1], &given[2], &extra, &PyTuple_Type, &parts,
+                          &given[3]))
+        return nullptr;
+    Arrays arrays;
+    const Cells words = arrays.words(given[0]), table = arrays.words(given[1]), harmonics = arrays.words(given[2]);
+    const Cells sum = arrays.words(given[3], true);
+    if (!arrays.ok() || bits < 1 || bits > 30 || table.size != 8 || table.count != ptrdiff_t(2) << bits) return unfit();
+    const ptrdiff_t count = harmonics.count / 4;
+    if (harmonics.size != 8 || harmonics.count % 4 || PyTuple_GET_SIZE(parts) != 2 * count) return unfit();
+    if (sum.count != words.count || extra < 1 || extra > 62) return unfit();
+    const Harmonic* every = reinterpret_cast<Harmonic*>(harmonics.at);
+    for (ptrdiff_t h = 0; h < count; ++h)
+        if (every[h].up < 0 || every[h].up > 63) return unfit();
+    std::vector<Cells> dealt;
+    for (ptrdiff_t i = 0; i < 2 * count; ++i) {
+        dealt.push_back(arrays.words(PyTuple_GET_ITEM(parts, i)));
+        if (!arrays.ok() || dealt.back().count != words.count) return unfit();
+    }
+    const Turns<int64_t> turns = {reinterpret_cast<int64_t*>(table.at), low_bits(bits)};
+    const Unlocked unlocked(count * words.count * 16 > FEW_BYTES * 8);
+    series_sum(words, turns, every, count, extra, dealt.data(), sum);
+    Py_RETURN_NONE;
+}
+
+// The arrays of a step, all of one length: `read` of them, then those that it writes.
+bool step_arrays(Arrays& arrays, PyObject* tuple, int read, int count, Cells* to) {
+    if (PyTuple_GET_SIZE(tuple) != count) return false;
+    for (int i = 0; i < count; ++i) {
+        to[i] = arrays.words(PyTuple_GET_ITEM(tuple, i), i >= read);
+        if (!arrays.ok() || to[i].count != to[0].count) return false;
+    }
+    return true;
+}
+
+// lift(step, bits, carry, u, arrays): a step of a lift, in the order of lift_lead, lift_open and lift_end
+PyObject* py_lift(PyObject*, PyObject* args) {
+    PyObject* tuple;
+    int step, u;
+    Lift lift;
+    if (!PyArg_ParseTuple(args, "iiipO!", &step, &lift.bits, &lift.carry, &u, &PyTuple_Type, &tuple)) return nullptr;
+    if (lift.bits < 2 || lift.carry < 1 || lift.bits + lift.carry > 64 || step < 0 || step > 2) return unfit();
+    constexpr int READ[] = {5, 3, 5}, COUNT[] = {9, 4, 7};
+    Arrays arrays;
+    Cells x[9];
+    if (!step_arrays(arrays, tuple, READ[step], COUNT[step], x)) return unfit();
+    const Unlocked unlocked(x[0].count * 8 > FEW_BYTES * 2);
+    if (step == 0)
+        lift_lead(lift, x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7], x[8]);
+    else if (step == 1)
+        lift_open(lift, x[0], x[1], x[2], x[3]);
+    else
+        lift_end(lift, x[0], x[1], x[2], x[3], x[4], u, x[5], x[6]);
+    Py_RETURN_NONE;
+}
+
 // ---- settings
 
 PyObject* py_levels(PyObject*, PyObject*) {
@@ -604,6 +782,12 @@ PyMethodDef METHODS[] = {
     {"loop", py_loop, METH_VARARGS, "loop(kind, out, words, table, other, multiplier, shift, bits)"},
     {"coin_sums", py_coin_sums, METH_VARARGS, "coin_sums(out, terms, coins, all)"},
     {"turned_sums", py_turned_sums, METH_VARARGS, "turned_sums(out, table, place, turn)"},
+    {"xor_ands", py_xor_ands, METH_VARARGS, "xor_ands(out, size, program, rows)"},
+    {"group_products", py_group_products, METH_VARARGS, "group_products(words, widths, masks, out)"},
+    {"group_answers", py_group_answers, METH_VARARGS, "group_answers(words, less, widths, shares, u, out)"},
+    {"series_points", py_series_points, METH_VARARGS, "series_points(words, bits, table, multiples, less, out)"},
+    {"series_sum", py_series_sum, METH_VARARGS, "series_sum(words, bits, table, harmonics, extra, dealt, sum)"},
+    {"lift", py_lift, METH_VARARGS, "lift(step, bits, carry, u, arrays)"},
     {"levels", py_levels, METH_NOARGS, "levels() -> names, best first"},
     {"level", py_level, METH_NOARGS, "level() -> name"},
     {"set_level", py_set_level, METH_VARARGS, "set_level(name)"},

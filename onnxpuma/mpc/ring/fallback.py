@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxpuma.mpc.ring.words import Words, encode, word_type
+from onnxpuma.mpc.ring.words import Words, encode, reduced, word_type
 
 _CHUNK = 1 << 15  # words whose bits are spread out at a time, a byte each; a multiple of 8
 
@@ -149,6 +149,50 @@ def coin_sums(out: Words, terms: Words, coins: Words, every: bool) -> None:
     signs = np.array([1, -1] if every else [0, 0, 1, -1]).astype(terms.dtype)[coins & (1 if every else 3)]
     for row, sums in zip(terms, out, strict=True):
         sums[:] = (row[:, None] * signs).sum(axis=0, dtype=kind)
+
+
+def xor_ands(out: Words, program: Words, rows: tuple[Words, ...]) -> None:
+    """out[target] ^= the AND of rows, for each entry of the program."""
+    every = [row for each in rows for row in each.reshape(-1, out.shape[1])]
+    entries = iter(program.tolist())
+    for target in entries:
+        chosen = [every[next(entries)] for _ in range(next(entries))]
+        out[target] ^= np.bitwise_and.reduce(chosen) if chosen else np.uint8(255)
+
+
+def _raised(words: Words, bits: int, carry: int) -> Words:
+    """words mod 2^carry, times 2^bits."""
+    wide = word_type(bits + carry)
+    return reduced(words, carry).astype(wide) << wide.type(bits)
+
+
+def lift_lead(
+    a: Words, r: Words, a_u: Words, m_u: Words, m_v: Words, bits: int, carry: int
+) -> tuple[Words, Words, Words, Words]:
+    """(A - r, a - a_u) for v, and the pivot's two components."""
+    wide, narrow = word_type(bits + carry), word_type(carry)
+    shifted = reduced(a + a.dtype.type(1 << (bits - 2)), bits)
+    rest = shifted.astype(wide) - r
+    top = (shifted >> shifted.dtype.type(bits - 1)).astype(narrow) - a_u
+    first = rest + _raised(m_v, bits, carry) - wide.type(1 << (bits - 2))
+    return rest, top, first, r + _raised(m_u, bits, carry)
+
+
+def lift_open(b: Words, a: Words, m: Words, bits: int, carry: int) -> Words:
+    """a (1 - b) + m."""
+    narrow, word = word_type(carry), reduced(b, bits)
+    return a * (narrow.type(1) - (word >> word.dtype.type(bits - 1)).astype(narrow)) + m
+
+
+def lift_end(
+    b: Words, mine: Words, theirs: Words, rest: Words, m: Words, bits: int, carry: int, u: bool
+) -> tuple[Words, Words]:
+    """B - 2^bits (b + opened), and rest + 2^bits m, from which v takes the offset."""
+    wide, word = word_type(bits + carry), reduced(b, bits)
+    top = (word >> word.dtype.type(bits - 1)).astype(wide)
+    common = word.astype(wide) - (top << wide.type(bits)) - _raised(mine + theirs, bits, carry)
+    own = rest + _raised(m, bits, carry)
+    return common, own if u else own - wide.type(1 << (bits - 2))
 
 
 def shift_mask(words: Words, shift: int, bits: int) -> Words:
