@@ -7,7 +7,7 @@ is left over from one that ended, or shows that two parties have drifted apart.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from onnxpuma.errors import (
     LockstepError,
@@ -22,13 +22,17 @@ REMEMBERED_SESSIONS = 4096
 MOST_AHEAD = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """One message of words: its tag, its buffers, and the bytes of its header."""
 
     tag: Tag
     buffers: list[memoryview]
     header_bytes: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of its words."""
+        return sum([len(buffer) for buffer in self.buffers])
 
 
 class Inbox:
@@ -112,7 +116,7 @@ class Inbox:
             return None
         arrival = queues[peer].popleft()
         self._ahead[peer] -= 1
-        if arrival.tag != tag:
+        if arrival.tag.place != tag.place:
             raise LockstepError(
                 f"party {peer} sent {arrival.tag}, party {self.party} is at {tag}",
                 "the servers have different plans or different versions of onnxpuma; compare their digests",

@@ -6,6 +6,7 @@ step, and from the party that is named. Rings, shares and rounds are its callers
 
 from __future__ import annotations
 
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from onnxpuma.errors import ProtocolError, plain_text
 
 PARTIES = 3
 SESSION_BYTES = 16
+PLACE = struct.Struct(f"<IIII{SESSION_BYTES}s")  # zero, bytes of the label, step, round, session
 
 LinkT = TypeVar("LinkT", bound="Link")
 Buffer: TypeAlias = "bytes | bytearray | memoryview | np.ndarray[Any, Any]"
@@ -30,6 +32,12 @@ class Tag:
     step: int  # index of the plan step
     round: int  # number of the exchange within the session
     label: str  # operator and node name: compared too, and shown in error messages
+    place: bytes = field(init=False, repr=False, compare=False)  # all of it, as messages begin with it
+
+    def __post_init__(self) -> None:
+        label = self.label.encode()
+        head = PLACE.pack(0, len(label), self.step, self.round, self.session)
+        object.__setattr__(self, "place", head + label + bytes(-(len(label) + 4) % 8))
 
     def __str__(self) -> str:
         return f"step {self.step}, round {self.round} ({plain_text(self.label) or 'no label'})"
@@ -173,6 +181,8 @@ def as_bytes(buffer: Buffer) -> memoryview:
     Raises ProtocolError when the buffer is not C-contiguous.
     """
     view = memoryview(cast(Any, buffer))
+    if view.readonly and view.format == "B" and view.ndim == 1 and view.contiguous:
+        return view
     if not view.c_contiguous:
         raise ProtocolError(
             f"cannot send a buffer of shape {view.shape}: it is not C-contiguous",

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from threading import Condition, Thread
 
 from onnxpuma.errors import PeerLostError
-from onnxpuma.transport import wire
 from onnxpuma.transport.inbox import Arrival, Inbox, silence
 from onnxpuma.transport.link import PARTIES, Buffer, Link, Tag, Traffic, as_bytes
+from onnxpuma.transport.words import encode_words
 
 
 class MemoryLink(Link):
@@ -27,7 +27,7 @@ class MemoryLink(Link):
 
     def send(self, peer: int, tag: Tag, buffers: Sequence[Buffer]) -> None:
         views = [as_bytes(b) for b in buffers]
-        _, size, header = wire.encode_words(tag, views)
+        _, size, header = encode_words(tag, views)
         other = self._others[peer]
         with self._arrived:
             self._inbox.enter(tag.session)
@@ -50,7 +50,7 @@ class MemoryLink(Link):
                     raise _lost(peer)
                 if not self._arrived.wait(deadline - time.monotonic()):
                     raise silence(self.party, peer, tag, self.timeout)
-        self.traffic.count_received(peer, sum(map(len, arrival.buffers)), arrival.header_bytes)
+        self.traffic.count_received(peer, arrival.size, arrival.header_bytes)
         return arrival.buffers
 
     def finish(self, session: bytes) -> None:

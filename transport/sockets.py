@@ -103,10 +103,13 @@ def connect(socket: zmq.Socket[bytes], address: str, keys: KeyPair, server_key: 
         ) from None
 
 
-def received(socket: zmq.Socket[bytes]) -> list[zmq.Frame]:
-    """The frames of the next message that has arrived; none if there is none."""
+def received(socket: zmq.Socket[bytes], flags: int = NOW) -> list[zmq.Frame]:
+    """The frames of the next message that has arrived; none if there is none.
+
+    flags: 0 to wait for it as long as the socket's RCVTIMEO allows.
+    """
     try:
-        frames = [socket.recv(NOW, False)]
+        frames = [socket.recv(flags, False)]
     except zmq.Again:
         return []
     while frames[-1].more:

@@ -1,8 +1,7 @@
 """From messages to frames and back; anything damaged or foreign becomes a TransportError.
 
-A message is one protobuf frame, followed by its buffers as raw frames. Consecutive short buffers share a
-frame, since a frame costs as much as some thousand bytes; words that are short together lie in the first
-frame. A buffer longer than CHUNK is split into several frames, so that encrypting, sending and decrypting
+A message is one protobuf frame, or the header of words of `words.py`, followed by its buffers as raw frames.
+Consecutive short buffers share a frame, since a frame costs as much as some thousand bytes. A buffer longer than CHUNK is split into several frames, so that encrypting, sending and decrypting
 overlap and a heartbeat never waits long behind one frame. An empty buffer takes no frame at all.
 """
 
@@ -17,9 +16,9 @@ from google.protobuf.message import DecodeError, Message
 
 from onnxpuma.errors import LONGEST_TEXT, TransportError, plain_text
 from onnxpuma.transport import wire_pb2
-from onnxpuma.transport.link import SESSION_BYTES, Tag
+from onnxpuma.transport.link import SESSION_BYTES
 
-WIRE_VERSION = 5
+WIRE_VERSION = 6
 CHUNK = 1 << 20
 MAX_HEADER = 1 << 20
 SHORT = 1 << 13
@@ -38,11 +37,11 @@ _TEXTS: dict[str, dict[str, int]] = {
     "status": {"version": 100, "state": 100, "detail": LONGEST_TEXT},
 }
 
-_HINT = "all three servers and the client must run the same version of onnxpuma"
+HINT = "all three servers and the client must run the same version of onnxpuma"
 
 
 def encode_peer(body: Message) -> bytes:
-    """The frame that carries `body` (any body of PeerMessage but Header) from one server to another."""
+    """The frame that carries `body` (any body of PeerMessage) from one server to another."""
     return _filled(wire_pb2.PeerMessage(), body).SerializeToString()
 
 
@@ -93,40 +92,6 @@ def _filled(message: MessageT, body: Message) -> MessageT:
     raise TypeError(f"{type(body).__name__} is not a body of {type(message).__name__}")
 
 
-def encode_words(tag: Tag, buffers: Sequence[memoryview]) -> tuple[list[bytes | memoryview], int, int]:
-    """The frames of a message of words, the bytes of its words, and those of its header.
-
-    Buffers of less than SHORT bytes together travel in the first frame; else see `split`.
-    """
-    sizes = [len(buffer) for buffer in buffers]
-    total = sum(sizes)
-    message = wire_pb2.PeerMessage()
-    header = message.header
-    header.session, header.step, header.round, header.label = tag.session, tag.step, tag.round, tag.label
-    if total >= SHORT:
-        header.sizes.extend(sizes)
-        first = message.SerializeToString()
-        return [first, *split(buffers)], total, len(first)
-    if total:
-        header.words = b"".join(buffers)
-    if not total or len(sizes) != 1:
-        header.sizes.extend(sizes)
-    first = message.SerializeToString()
-    return [first], total, len(first) - total
-
-
-def decode_words(header: wire_pb2.Header, frames: Sequence[memoryview]) -> tuple[Tag, list[memoryview]]:
-    """The tag of a message of words, and its buffers as `join` yields them, of the frames after the first.
-
-    Raises TransportError when the words are not those that the header announces.
-    """
-    tag = Tag(header.session, header.step, header.round, header.label)
-    words = header.words
-    if words and not header.sizes and not frames:
-        return tag, [memoryview(words)]
-    return tag, join(list(header.sizes), [memoryview(words), *frames] if words else frames)
-
-
 def decode_peer(frame: bytes | memoryview) -> wire_pb2.PeerMessage:
     """Read the first frame of a message between servers.
 
@@ -136,11 +101,11 @@ def decode_peer(frame: bytes | memoryview) -> wire_pb2.PeerMessage:
     _parse(message, frame, "server")
     kind = message.WhichOneof("body")
     if kind is None:
-        raise TransportError("a message from a server is of an unknown kind", _HINT)
+        raise TransportError("a message from a server is of an unknown kind", HINT)
     body = getattr(message, kind)
     session = getattr(body, "session", None)
     if session is not None and len(session) != SESSION_BYTES:
-        raise TransportError(f"a {kind} message names a session of {len(session)} bytes", _HINT)
+        raise TransportError(f"a {kind} message names a session of {len(session)} bytes", HINT)
     _make_plain(kind, body)
     return message
 
@@ -150,7 +115,7 @@ def decode_client(frame: bytes | memoryview) -> wire_pb2.ClientMessage:
     message = wire_pb2.ClientMessage()
     _parse(message, frame, "client")
     if message.WhichOneof("body") is None:
-        raise TransportError("a message from a client is of an unknown kind", _HINT)
+        raise TransportError("a message from a client is of an unknown kind", HINT)
     return message
 
 
@@ -160,7 +125,7 @@ def decode_server(frame: bytes | memoryview) -> wire_pb2.ServerMessage:
     _parse(message, frame, "server")
     kind = message.WhichOneof("body")
     if kind is None:
-        raise TransportError("an answer from a server is of an unknown kind", _HINT)
+        raise TransportError("an answer from a server is of an unknown kind", HINT)
     _make_plain(kind, getattr(message, kind))
     return message
 
@@ -178,11 +143,11 @@ def _make_plain(kind: str, body: Message) -> None:
 
 def _parse(message: Message, frame: bytes | memoryview, sender: str) -> None:
     if len(frame) > MAX_HEADER:
-        raise TransportError(f"a message from a {sender} starts with {len(frame)} bytes of header", _HINT)
+        raise TransportError(f"a message from a {sender} starts with {len(frame)} bytes of header", HINT)
     try:
         message.ParseFromString(bytes(frame))
     except DecodeError as error:
-        raise TransportError(f"a message from a {sender} is damaged: {error}", _HINT) from error
+        raise TransportError(f"a message from a {sender} is damaged: {error}", HINT) from error
 
 
 def on_the_wire(size: int) -> int:
@@ -224,7 +189,7 @@ def _runs(sizes: Sequence[int]) -> Iterator[range]:
 def frames_of(sizes: Sequence[int]) -> int:
     """How many raw frames carry buffers of these sizes; TransportError when there are too many buffers."""
     if len(sizes) > MOST_BUFFERS:
-        raise TransportError(f"a message announced {len(sizes)} buffers", _HINT)
+        raise TransportError(f"a message announced {len(sizes)} buffers", HINT)
     return sum(-(-sum(sizes[place] for place in run) // CHUNK) for run in _runs(sizes))
 
 
@@ -236,14 +201,14 @@ def join(sizes: Sequence[int], frames: Sequence[memoryview]) -> list[memoryview]
     Raises TransportError when the frames are not those that `sizes` announces.
     """
     if len(sizes) > MOST_BUFFERS:
-        raise TransportError(f"a message announced {len(sizes)} buffers", _HINT)
+        raise TransportError(f"a message announced {len(sizes)} buffers", HINT)
     runs = [(run, sum(sizes[place] for place in run)) for run in _runs(sizes)]
     expected = sum(-(-total // CHUNK) for _, total in runs)
     if expected != len(frames) or sum(sizes) != sum(map(len, frames)):
         raise TransportError(
             f"a message announced {sum(sizes)} bytes in {expected} frames, but {sum(map(len, frames))} bytes"
             f" in {len(frames)} frames came",
-            _HINT,
+            HINT,
         )
     buffers = [memoryview(b"")] * len(sizes)
     used = 0
@@ -252,7 +217,7 @@ def join(sizes: Sequence[int], frames: Sequence[memoryview]) -> list[memoryview]
         parts = frames[used : used + count]
         used += count
         if any(len(part) != CHUNK for part in parts[:-1]) or len(parts[-1]) != total - (count - 1) * CHUNK:
-            raise TransportError("the frames of a message are not those that its header announces", _HINT)
+            raise TransportError("the frames of a message are not those that its header announces", HINT)
         if len(run) == 1:
             buffers[run.start] = (_joined(parts, total) if count > 1 else _aligned(parts[0])).toreadonly()
             continue

@@ -16,7 +16,7 @@ from typing import TypeAlias
 import zmq
 
 from onnxpuma.errors import TransportError
-from onnxpuma.transport import sockets, wire, wire_pb2
+from onnxpuma.transport import sockets, wire, wire_pb2, words
 from onnxpuma.transport.curve import KeyPair
 from onnxpuma.transport.gate import Bounds
 from onnxpuma.transport.inbox import Arrival, Inbox, silence
@@ -29,6 +29,9 @@ Control: TypeAlias = wire_pb2.Start | wire_pb2.Ready | wire_pb2.Refuse | wire_pb
 # ZeroMQ waits sockets.RECONNECT_MILLISECONDS before it makes a broken connection again. Looking more often
 # than that sees every break before words could travel on a new connection.
 LOOK_SECONDS = sockets.RECONNECT_MILLISECONDS / 1000 / 4
+# A longer `wait` sleeps in pieces of this length, after which it looks. So it sleeps at one socket, which costs
+# a fraction of a poll of all, and the piece is an option of the socket that does not change.
+PIECE_SECONDS = 0.01
 
 # Bounds.connections at the port for servers, where one address may have ADDRESS_FACTOR times as many.
 STRANGERS = 16
@@ -65,8 +68,9 @@ class PeerLink(Link):
         self._introductions = wire.encode_hellos(party, version, model_digest, codes, network)
         self._inbox = Inbox(party)
         self._controls: deque[tuple[int, Control]] = deque()
-        self._closed, self._looked = False, 0.0
+        self._closed, self._looked, self._patience = False, 0.0, 0
         self._lines = {i: Line(party, i, place, keys.public) for i, place in sorted(peers.items())}
+        self._named = {str(i): line for i, line in self._lines.items()}
         self._out = zmq.Context(io_threads)
         self._door = Doorkeeper(io_threads)
         self._door.allow(PEERS, {place.public_key: str(i) for i, place in peers.items()})
@@ -85,31 +89,44 @@ class PeerLink(Link):
     # ---- the port -------------------------------------------------------------------------------------
 
     def send(self, peer: int, tag: Tag, buffers: Sequence[Buffer]) -> None:
-        views = [as_bytes(b) for b in buffers]
+        self.post(peer, tag, [as_bytes(buffer) for buffer in buffers])
+
+    def post(self, peer: int, tag: Tag, views: Sequence[memoryview]) -> tuple[int, int]:
+        """`send`; the bytes of the words and of the header."""
         self.enter(tag.session)
         if time.monotonic() > self._looked + LOOK_SECONDS:
             self._look()
         line = self._lines[peer]
-        frames, size, header = wire.encode_words(tag, views)
+        frames, size, header = words.encode_words(tag, views)
         # The words of a session all use one connection: after a break, some of them are lost.
         if line.broken_since is not None or not line.push(frames):
             raise line.unreachable()
         self.traffic.count_sent(peer, size, header)
+        return size, header
 
     def receive(self, peer: int, tag: Tag) -> list[memoryview]:
-        self.enter(tag.session)
-        line = self._lines[peer]
-        deadline = time.monotonic() + self.timeout
-        while (arrival := self._inbox.take(peer, tag)) is None:
-            if not self._read_one():
-                if line.mute:
-                    raise line.unreachable()
+        if (arrival := self.take(peer, tag)) is None:
+            deadline = time.monotonic() + self.timeout
+            while (arrival := self.take(peer, tag)) is None:
                 if time.monotonic() > deadline:
                     raise silence(self.party, peer, tag, self.timeout)
                 self.wait(deadline - time.monotonic())
-            self._inbox.enter(tag.session)  # raises, if a message or a break has ended the session meanwhile
-        self.traffic.count_received(peer, sum([len(b) for b in arrival.buffers]), arrival.header_bytes)
         return arrival.buffers
+
+    def take(self, peer: int, tag: Tag) -> Arrival | None:
+        """What `receive` returns, if it has been read; None where `receive` would wait. Raises as it does."""
+        self.enter(tag.session)
+        arrival = self._inbox.take(peer, tag)
+        if arrival is None:
+            if not self._lines[peer].mute:
+                return None
+            self.read()  # its last message may have come
+            self._inbox.enter(tag.session)
+            arrival = self._inbox.take(peer, tag)
+            if arrival is None:
+                raise self._lines[peer].unreachable()
+        self.traffic.count_received(peer, arrival.size, arrival.header_bytes)
+        return arrival
 
     def enter(self, session: bytes) -> None:
         """Begin a session, unless it is under way; raises the error that ended it, if it has ended."""
@@ -244,10 +261,12 @@ class PeerLink(Link):
 
     def _read_one(self) -> bool:
         """Handle the next message that has arrived; False when there is none."""
-        frames = sockets.received(self._pull)
+        return self._handle(sockets.received(self._pull))
+
+    def _handle(self, frames: list[zmq.Frame]) -> bool:
         if not frames:
             return False
-        line = self._lines[int(frames[0].get("User-Id"))]
+        line = self._named[str(frames[0].get("User-Id"))]
         line.heard = time.monotonic()
         try:
             self._sort(line, frames)
@@ -258,13 +277,12 @@ class PeerLink(Link):
 
     def _sort(self, line: Line, frames: list[zmq.Frame]) -> None:
         first = frames[0].bytes
+        if words.carries_words(first):
+            arrived = words.decode_words(first, [frame.buffer for frame in frames[1:]])
+            self._inbox.put(line.peer, Arrival(*arrived))
+            return
         message = wire.decode_peer(first)
         kind = message.WhichOneof("body")
-        if kind == "header":
-            header = message.header
-            tag, buffers = wire.decode_words(header, [frame.buffer for frame in frames[1:]])
-            self._inbox.put(line.peer, Arrival(tag, buffers, len(first) - len(header.words)))
-            return
         # an introduction, say: tell the gate whose connection this is
         self._gate.heard(int(frames[0].get(zmq.SRCFD)), str(line.peer))
         if kind == "hello":
@@ -290,11 +308,10 @@ class PeerLink(Link):
                 self._inbox.lost(line.peer, line.mourn())
 
     def wait(self, seconds: float) -> None:
-        """Sleep until something happens at this link, `seconds` at most; handle the first message."""
-        if any(line.unsettled for line in self._lines.values()):
-            seconds = min(seconds, GOODBYE_SECONDS / 10)
-        heard = sockets.wait(self.waits_on(), seconds)
-        if self._pull in heard:
-            self._read_one()
-        if heard != [self._pull]:
+        """Sleep until a message comes, `seconds` or PIECE_SECONDS at most, and handle it. Else look at the
+        connections."""
+        patience = max(0, int(min(seconds, PIECE_SECONDS) * 1000)) + 1
+        if patience != self._patience:
+            self._pull.rcvtimeo = self._patience = patience
+        if not self._handle(sockets.received(self._pull, 0)) or time.monotonic() > self._looked + LOOK_SECONDS:
             self._look()

@@ -116,13 +116,12 @@ def lazily(function: Callable[..., Words], *words: Maybe, shape: tuple[int, ...]
 
 
 class _Slot:
-    """Words that a peer has announced, as they arrive: the round that brings them, and their bytes."""
+    """Words that a peer has announced, as they arrive."""
 
-    __slots__ = ("bits", "buffer", "party", "peer", "round", "shape", "size")
+    __slots__ = ("bits", "buffer", "party", "peer", "shape", "size")
 
     def __init__(self, party: Party, peer: int, shape: tuple[int, ...], bits: int) -> None:
         self.party, self.peer, self.shape, self.bits = party, peer, shape, bits
-        self.round = party.round
         self.size = -(-math.prod(shape) * bits // 8)
         self.buffer: Any = None
 
@@ -154,8 +153,11 @@ class Party:
         self.waited = 0.0  # seconds spent in receiving, most of them in wait
         self.reading: Any = None  # the weights that this run streams, read ahead (forms/reading.py)
         self._outgoing: dict[int, list[Any]] = {}
-        self._announced: dict[int, deque[_Slot]] = {p: deque() for p in range(3) if p != self.index}
-        self._tags: dict[int, Tag] = {}  # of the rounds with messages that are not read yet
+        self._expected: dict[int, list[_Slot]] = {}  # in the open round, by peer
+        # messages that are not read yet, by peer: their tags, and what each brings
+        self._announced: dict[int, deque[tuple[Tag, list[_Slot]]]] = {
+            p: deque() for p in range(3) if p != self.index
+        }
         self._turn = 0
         self._on_round = on_round
 
@@ -193,7 +195,7 @@ class Party:
         """Announce words of Z_2^bits that `peer` sends in this round."""
         peer %= 3
         slot = _Slot(self, peer, shape, bits)
-        self._announced[peer].append(slot)
+        self._expected.setdefault(peer, []).append(slot)
         return Later(self, shape, slot.arrive)
 
     def run(self, protocol: Protocol[T]) -> T:
@@ -204,7 +206,7 @@ class Party:
                     next(protocol)
                     self.exchange()
         except StopIteration as stop:
-            if self._outgoing or self._expecting():
+            if self._outgoing or self._expected:
                 raise ProtocolError(
                     "a protocol ended with words not yet exchanged", "yield after the last send"
                 ) from None
@@ -214,8 +216,9 @@ class Party:
     def exchange(self) -> None:
         """End the round: send the queued messages. The announced ones can be read from now on."""
         tag = Tag(self.session, self.step, self.round, self.label)
-        if self._expecting():
-            self._tags[self.round] = tag
+        for peer, slots in self._expected.items():
+            self._announced[peer].append((tag, slots))
+        self._expected = {}
         for peer, buffers in self._outgoing.items():
             self.link.send(peer, tag, _together(buffers))
         self._outgoing = {}
@@ -223,33 +226,24 @@ class Party:
         if self._on_round is not None:
             self._on_round()
 
-    def _expecting(self) -> bool:
-        """Whether the open round brings a message."""
-        return any(slots and slots[-1].round == self.round for slots in self._announced.values())
-
     def _fetch(self, peer: int, wanted: _Slot) -> None:
         """Receive from the peer, round by round, until the wanted buffer has arrived."""
         announced = self._announced[peer]
         while wanted.buffer is None:
-            when = announced[0].round
+            tag, due = announced[0]
             began = perf_counter()
-            buffers = self.link.receive(peer, self._tags[when])
+            buffers = self.link.receive(peer, tag)
             self.waited += perf_counter() - began
-            due = []
-            while announced and announced[0].round == when:
-                due.append(announced.popleft())
+            announced.popleft()
             parts = _apart(buffers, [slot.size for slot in due])
             if parts is None:
                 raise ProtocolError(
-                    f"party {peer} sent {sum(map(len, buffers))} bytes in round {when},"
+                    f"party {peer} sent {sum(map(len, buffers))} bytes in round {tag.round},"
                     f" {sum(slot.size for slot in due)} were announced",
                     "the three parties must run the same version with the same plan",
                 )
             for slot, part in zip(due, parts, strict=True):
                 slot.buffer = part
-            oldest = min([slots[0].round for slots in self._announced.values() if slots] or [self.round])
-            for past in [r for r in self._tags if r < oldest]:
-                del self._tags[past]
 
 
 def _together(buffers: list[Any]) -> list[Any]:

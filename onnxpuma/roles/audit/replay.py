@@ -130,10 +130,11 @@ class _Tracing(WrappedLink):
     def send(self, peer: int, tag: Tag, buffers: Sequence[Buffer]) -> None:
         way = (self.party, peer)
         self._traced.tags[way].append(tag)
-        self._traced.passed[way].take(tag, buffers)
+        views = [as_bytes(buffer) for buffer in buffers]
+        self._traced.passed[way].take(tag, views)
         if self._keep:
-            self._traced.messages[way].append(Message(tag, tuple(as_bytes(buffer) for buffer in buffers)))
-        super().send(peer, tag, buffers)
+            self._traced.messages[way].append(Message(tag, tuple(views)))
+        super().send(peer, tag, views)
 
 
 class _Playback(Link):

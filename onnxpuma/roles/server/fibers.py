@@ -14,10 +14,11 @@ from greenlet import greenlet
 
 from onnxpuma.transport.chained import WrappedLink
 from onnxpuma.transport.inbox import silence
-from onnxpuma.transport.link import Buffer, Tag, Traffic
+from onnxpuma.transport.link import Buffer, Tag, Traffic, as_bytes
 from onnxpuma.transport.zeromq import PeerLink
 
 LONE_SECONDS = 0.05  # that a lone fiber may compute before the caller of `go_on` looks at other things
+WAIT_SECONDS = 0.02  # after which a lone fiber that has to wait gives way
 SLICE_SECONDS = 0.005  # that a fiber may compute before it gives way to others
 
 
@@ -34,6 +35,11 @@ class Fiber:
         """Give way until the condition holds."""
         self._until = until
         self._leave()
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether the work may wait where it is: it is the only one, and has not gone on for long."""
+        return len(self._among) == 1 and time.monotonic() < self._resumed + WAIT_SECONDS
 
     def pass_on(self) -> None:
         """Give way for a moment, if the work has gone on for long without."""
@@ -122,24 +128,26 @@ class FiberLink(WrappedLink):
         return self._traffic
 
     def send(self, peer: int, tag: Tag, buffers: Sequence[Buffer]) -> None:
-        all_runs = self.inner.traffic.peers[peer]
-        payload, size = all_runs.payload_sent, all_runs.bytes_sent
-        self.inner.send(peer, tag, buffers)
-        payload = all_runs.payload_sent - payload
-        self._traffic.count_sent(peer, payload, all_runs.bytes_sent - size - payload)
+        size, header = self.inner.post(peer, tag, [as_bytes(buffer) for buffer in buffers])
+        self._traffic.count_sent(peer, size, header)
 
     def receive(self, peer: int, tag: Tag) -> list[memoryview]:
         link = self.inner
-        if not link.is_due(peer, tag.session):
-            link.read()
-            if not link.is_due(peer, tag.session):
-                deadline = time.monotonic() + link.timeout
-                self._fiber.wait(lambda: link.is_due(peer, tag.session) or time.monotonic() > deadline)
-                if not link.is_due(peer, tag.session):
+        if (arrival := link.take(peer, tag)) is None:
+            deadline = time.monotonic() + link.timeout
+            while (arrival := link.take(peer, tag)) is None:
+                if time.monotonic() > deadline:
                     raise silence(self.party, peer, tag, link.timeout)
-        all_runs = link.traffic.peers[peer]
-        payload, size = all_runs.payload_received, all_runs.bytes_received
-        buffers = link.receive(peer, tag)
-        payload = all_runs.payload_received - payload
-        self._traffic.count_received(peer, payload, all_runs.bytes_received - size - payload)
-        return buffers
+                self._wait(peer, tag, deadline)
+        self._traffic.count_received(peer, arrival.size, arrival.header_bytes)
+        return arrival.buffers
+
+    def _wait(self, peer: int, tag: Tag, deadline: float) -> None:
+        """Wait a moment for this message, here if there is nothing else to do."""
+        link = self.inner
+        if self._fiber.may_wait and not link.told:
+            link.wait(deadline - time.monotonic())
+            return
+        link.read()
+        if not link.is_due(peer, tag.session):
+            self._fiber.wait(lambda: link.is_due(peer, tag.session) or time.monotonic() > deadline)

@@ -127,7 +127,7 @@ class RequestLoop:
                 sockets.wait([*self.link.waits_on(), *self.port.waits_on()], idle)
             return False
         due = self._looked + (GATHER_SECONDS if self.agreement.gathering else LOOK_SECONDS)
-        if not self.runs.go_on():
+        if not self.runs.go_on() and not self.link.told:
             self.link.wait(max(0.0, due - time.monotonic()))
         return len(self.runs) == under_way and not self.link.told and time.monotonic() < due
 
