@@ -17,13 +17,14 @@ from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3, joined, zeros
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.fourier import all_series
-from onnxpuma.mpc.protocols.linear import matmul, multiply
+from onnxpuma.mpc.protocols.linear import matmul
 from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.mpc.protocols.smooth import activation, activation_cost
+from onnxpuma.ops.attention_division import context_costs, context_of
 from onnxpuma.ops.attention_left import scores_a_row, scores_apart, scores_left
 from onnxpuma.ops.attention_lengths import lengths
 from onnxpuma.ops.attention_mask import mask_refusal, secret_mask, secret_mask_cost
-from onnxpuma.ops.attention_positions import Heads, cap_of, shapes_of
+from onnxpuma.ops.attention_positions import Heads, cap_of, shapes_of, shown_scores
 from onnxpuma.ops.attention_reading import numerator_bits, reading_of
 from onnxpuma.ops.attention_scale import (
     accepted,
@@ -40,15 +41,7 @@ from onnxpuma.ops.elementwise import add_forms
 from onnxpuma.ops.factors import factor_bits, times_numbers
 from onnxpuma.ops.lengths import largest_score
 from onnxpuma.ops.limits import Arrays, Limit
-from onnxpuma.ops.numerators import (
-    Powers,
-    all_powers,
-    all_powers_cost,
-    numerators,
-    numerators_cost,
-    row_reciprocals,
-    row_reciprocals_cost,
-)
+from onnxpuma.ops.numerators import all_powers, all_powers_cost
 from onnxpuma.ops.registry import Call, Use, Value, operator
 from onnxpuma.ops.shares import as_shares, in_one_ring
 from onnxpuma.ops.softmax import left_out, spread_limit
@@ -67,21 +60,13 @@ def _refuse(call: Call) -> str | None:
         return "its scale is not positive"
     if any(o.beside is not None for place, o in enumerate(call.inputs) if o is not None and place != 3):
         return too_far(replace(call, inputs=tuple(o for p, o in enumerate(call.inputs) if p != 3)), FAR)
-    if _shown(call) in (1, 2) and scores_left(call).kept is not None:
+    if shown_scores(call) in (1, 2) and scores_left(call).kept is not None:
         return "it outputs its scores, which are minus infinity at the positions that its mask excludes"
     return None
 
 
-def _shown(call: Call) -> int | None:
-    """The kind of scores in the fourth output, None if it is unread; without softcap, kind 1 is kind 0."""
-    if len(call.outputs) < 4 or not call.outputs[3].name:
-        return None
-    mode = int(call.attribute("qk_matmul_output_mode"))
-    return 0 if mode == 1 and not cap_of(call) else mode
-
-
 def _shown_cost(call: Call, size: int) -> Cost:
-    mode, cap = _shown(call), cap_of(call)
+    mode, cap = shown_scores(call), cap_of(call)
     if mode is None:
         return Cost()
     form: type = Sum3
@@ -113,14 +98,10 @@ def _cost(call: Call) -> Cost:
         total = total + over_parts(int(lengths.sum()), lambda n: activation_cost(tanh, n, held, call.reals))
         form = Replicated
     how = reading_of(call)
-    ring = numerator_bits(call, _shown(call) == 3)
-    product = shift_cost(s.context, how.numerator - how.more, ring, bits=call.ring)
-    inverse = row_reciprocals_cost(lengths, s.keys, call.ring, how, call.network)
-    total = total + (all_powers_cost(lengths, form, ring, how) | _values_cost(call))
-    total = total + ((numerators_cost(lengths, ring) + product) | inverse)
+    total = total + (all_powers_cost(lengths, form, numerator_bits(call), how) | _values_cost(call))
     shown = _shown_cost(call, int(np.prod(s.scores, dtype=np.int64)))
-    made = call.outputs[0].resting.bits
-    return total + (shift_cost(s.context, how.more + how.sum_read(call.ring), call.ring, bits=made) | shown)
+    weighing, dividing = context_costs(call)
+    return total + weighing + (dividing | shown)
 
 
 def _values_cost(call: Call) -> Cost:
@@ -234,7 +215,7 @@ def _attend(
     shown: Shares = times_numbers(scores, cap) if cap else scores
     computed = scores.flat()[places]
     flat: Shares = (yield from _capped(party, computed, cap)) if cap else computed
-    if _shown(call) == 1:
+    if shown_scores(call) == 1:
         shown = flat.reshape(s.scores)
     if isinstance(mask, Replicated):
         mask = yield from secret_mask(party, call, mask)
@@ -245,31 +226,12 @@ def _attend(
         flat = flat.zeroed(left.drowned.reshape(-1)[places])
     if left.added is not None:
         flat = flat.plus_numbers(left.added.reshape(-1)[places])
-    if _shown(call) == 2:
+    if shown_scores(call) == 2:
         shown = flat.reshape(s.scores)
     beside_it = truncated(party, v, call.reals)
-    how = reading_of(call)
-    ring = numerator_bits(call, _shown(call) == 3)
-    before: list[Protocol[Any]] = [all_powers(party, flat, lengths[kept], ring, how), beside_it]
-    parts, values = yield from parallel(before)
-    after: list[Protocol[Any]] = [
-        _weighted(party, call, parts, standing, values.repeat(repeated, axis=1)),
-        row_reciprocals(party, parts, s.keys, how, call.ring, call.network),
+    before: list[Protocol[Any]] = [
+        all_powers(party, flat, lengths[kept], numerator_bits(call), reading_of(call)),
+        beside_it,
     ]
-    (weights, context), inverse = yield from parallel(after)
-    factor = inverse.spaced(np.flatnonzero(kept), (*s.scores[:3], 1))
-    wanted = [truncated(party, multiply(party, context, factor), call.outputs[0].resting)]
-    if _shown(call) is not None:
-        wanted.append(truncated(party, multiply(party, weights, factor) if _shown(call) == 3 else shown))
-    done = yield from parallel(wanted)
-    return done[0], done[-1]
-
-
-def _weighted(
-    party: Party, call: Call, parts: Sequence[Powers], standing: np.ndarray | None, v: Replicated
-) -> Protocol[tuple[Replicated, Replicated]]:
-    """The numerators by keys, (batch, heads, queries, keys), and the sums of values times them."""
-    e = yield from numerators(party, parts)
-    weights = e.spaced(standing, shapes_of(call).scores)
-    product = matmul(party, *in_one_ring(weights, v))
-    return weights, (yield from truncated(party, product, call.reals.finer(reading_of(call).more)))
+    parts, values = yield from parallel(before)
+    return (yield from context_of(party, call, parts, standing, values.repeat(repeated, axis=1), shown))

@@ -58,6 +58,14 @@ def given_scale(call: Use) -> float:
     return float(scale) if scale is not None else shapes_of(call).size ** -0.5
 
 
+def shown_scores(call: Call) -> int | None:
+    """The kind of scores in the fourth output, None if it is unread; without softcap, kind 1 is kind 0."""
+    if len(call.outputs) < 4 or not call.outputs[3].name:
+        return None
+    mode = int(call.attribute("qk_matmul_output_mode"))
+    return 0 if mode == 1 and not cap_of(call) else mode
+
+
 def attention_scores(call: Call, spread: float) -> Scores:
     """The scores of (batch, heads, queries, keys) that take part, and the public numbers added to them.
 

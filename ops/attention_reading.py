@@ -8,7 +8,7 @@ from functools import lru_cache
 from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.protocols.truncate import resolve_cost
 from onnxpuma.ops.attention_left import scores_a_row
-from onnxpuma.ops.attention_positions import cap_of, shapes_of
+from onnxpuma.ops.attention_positions import cap_of, shapes_of, shown_scores
 from onnxpuma.ops.attention_scale import score_format, spread_read
 from onnxpuma.ops.factors import factor_bits
 from onnxpuma.ops.lengths import head_length
@@ -36,11 +36,11 @@ def _largest_sum(call: Call) -> float:
     return _MARGIN * head_length(call, 2) * shapes_of(call).keys + 1.0
 
 
-def numerator_bits(call: Call, shown: bool) -> int:
+def numerator_bits(call: Call) -> int:
     """Bits of the ring of the numerators: the smallest that holds their products with the values and saves
-    bytes, as products in it are truncated to the full ring. shown: the weights are an output."""
+    bytes, as products in it are truncated to the full ring; the full one where the weights are an output."""
     most, full, how, s = _largest_sum(call), call.ring, reading_of(call), shapes_of(call)
-    if shown or most == math.inf:
+    if shown_scores(call) == 3 or most == math.inf:
         return full
     least = how.numerator + call.reals.fraction + 2 + math.ceil(math.log2(most))
     if least >= full:

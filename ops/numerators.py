@@ -33,6 +33,7 @@ from onnxpuma.mpc.protocols.exp_softmax import (
     exp_window_long_cost,
 )
 from onnxpuma.mpc.protocols.histogram import row_peak, row_peak_cost
+from onnxpuma.mpc.protocols.long_words import LongPair
 from onnxpuma.mpc.protocols.maximum import (
     row_maximum,
     row_maximum_by_fours,
@@ -40,7 +41,14 @@ from onnxpuma.mpc.protocols.maximum import (
     row_maximum_cost,
 )
 from onnxpuma.mpc.protocols.pivots import each_led, runs
-from onnxpuma.mpc.protocols.reciprocal import digits_of, inverse_cost, reciprocal, ring_of
+from onnxpuma.mpc.protocols.reciprocal import (
+    digits_of,
+    inverse_cost,
+    reciprocal,
+    reciprocal_at_twins,
+    reciprocal_at_twins_cost,
+    ring_of,
+)
 from onnxpuma.mpc.protocols.times_power import Way, fastest
 from onnxpuma.mpc.protocols.widen import widen, widen_cost
 from onnxpuma.mpc.ring.arrays import integers
@@ -184,14 +192,36 @@ def row_reciprocals(
     Replicated. Rounds and bits: `row_reciprocals_cost`; the first round is that of `numerators`.
     """
     digits, made = _sums_read(longest, how, ring)
-    counts = tuple(len(part.starts) for part in parts)
-    way = fastest(network, lambda w: _reciprocals_cost(counts, longest, ring, how, w))
+    way = _way(_counts(parts), longest, ring, how, network)
 
     def inverse(part: Powers) -> Protocol[Replicated]:
         sums = pass_on(party, part.shares.modulo(ring_of(digits)).run_sums(part.starts))
         return reciprocal(party, sums, sums.pivot, made, digits, way=way)
 
     return joined((yield from parallel(inverse(part) for part in parts)))
+
+
+def reciprocals_at_twins(
+    party: Party, parts: Sequence[Powers], longest: int, how: Reading, ring: int, network: Network, wider: int
+) -> Protocol[list[LongPair]]:
+    """`row_reciprocals` of each part, mod 2^(ring + wider). Rounds: one less."""
+    digits, made = _sums_read(longest, how, ring)
+    way = _way(_counts(parts), longest, ring, how, network)
+
+    def inverse(part: Powers) -> Protocol[LongPair]:
+        sums = pass_on(party, part.shares.modulo(ring_of(digits)).run_sums(part.starts))
+        return reciprocal_at_twins(party, sums, made, digits, way, wider)
+
+    return list((yield from parallel(inverse(part) for part in parts)))
+
+
+def _counts(parts: Sequence[Powers]) -> tuple[int, ...]:
+    return tuple(len(part.starts) for part in parts)
+
+
+def _way(counts: tuple[int, ...], longest: int, ring: int, how: Reading, network: Network) -> Way:
+    """The way to reciprocals that takes the least time on this network."""
+    return fastest(network, lambda way: _reciprocals_cost(counts, longest, ring, how, way))
 
 
 def _sums_read(longest: int, how: Reading, ring: int) -> tuple[tuple[int, int], Format]:
@@ -201,18 +231,23 @@ def _sums_read(longest: int, how: Reading, ring: int) -> tuple[tuple[int, int], 
 
 
 def row_reciprocals_cost(
-    lengths: np.ndarray, longest: int, ring: int, how: Reading, network: Network
+    lengths: np.ndarray, longest: int, ring: int, how: Reading, network: Network, wider: int = 0
 ) -> Cost:
+    """wider: of `reciprocals_at_twins`. Raises ProtocolError where no ring is that wide."""
     counts = tuple(rows.stop - rows.start for rows, _ in runs(lengths))
-    way = fastest(network, lambda w: _reciprocals_cost(counts, longest, ring, how, w))
-    return _reciprocals_cost(counts, longest, ring, how, way)
+    return _reciprocals_cost(counts, longest, ring, how, _way(counts, longest, ring, how, network), wider)
 
 
 @lru_cache(maxsize=256)  # the layers of a model ask alike
-def _reciprocals_cost(counts: tuple[int, ...], longest: int, ring: int, how: Reading, way: Way) -> Cost:
+def _reciprocals_cost(
+    counts: tuple[int, ...], longest: int, ring: int, how: Reading, way: Way, wider: int = 0
+) -> Cost:
     digits, made = _sums_read(longest, how, ring)
     total = Cost()
     for count in counts:
-        found = inverse_cost("reciprocal", count, digits, how.numerator, made, form=Replicated, way=way)
+        if wider:
+            found = reciprocal_at_twins_cost(count, digits, how.numerator, made, way, wider)
+        else:
+            found = inverse_cost("reciprocal", count, digits, how.numerator, made, form=Replicated, way=way)
         total |= found | pass_on_cost(count, ring_of(digits))
     return total

@@ -102,9 +102,7 @@ def rsqrt_at_twins(
     wider: int,
 ) -> Protocol[LongPair]:
     """`rsqrt` as the twins hold it, mod 2^(`format.bits` + wider). Rounds: one less."""
-    scales, thresholds = _inverse_scales("rsqrt", x.fraction, digits, format, gain, way, wider)
-    seen = split(party, x, pivot, x.format.modulo(thresholds.bits))
-    return (yield from sum_at_twins(party, [seen], [thresholds], [scales], way))
+    return (yield from _at_twins(party, x, pivot, "rsqrt", format, digits, gain, way, wider))
 
 
 def rsqrt_at_twins_cost(
@@ -116,9 +114,52 @@ def rsqrt_at_twins_cost(
     way: Way,
     wider: int,
 ) -> Cost:
-    scales, thresholds = _inverse_scales("rsqrt", source, digits, format, gain, way, wider)
+    return _at_twins_cost("rsqrt", elements, digits, source, format, gain, way, wider, Sum3)
+
+
+def reciprocal_at_twins(
+    party: Party, x: Split, format: Format, digits: tuple[int, int], way: Way, wider: int
+) -> Protocol[LongPair]:
+    """`reciprocal` as the twins hold it, mod 2^(`format.bits` + wider). Rounds: one less."""
+    return (yield from _at_twins(party, x, x.pivot, "reciprocal", format, digits, 1.0, way, wider))
+
+
+def reciprocal_at_twins_cost(
+    elements: int, digits: tuple[int, int], source: int, format: Format, way: Way, wider: int
+) -> Cost:
+    return _at_twins_cost("reciprocal", elements, digits, source, format, 1.0, way, wider, Split)
+
+
+def _at_twins(
+    party: Party,
+    x: Sum3 | Split,
+    pivot: int,
+    name: str,
+    format: Format,
+    digits: tuple[int, int],
+    gain: float,
+    way: Way,
+    wider: int,
+) -> Protocol[LongPair]:
+    scales, thresholds = _inverse_scales(name, x.fraction, digits, format, gain, way, wider)
+    seen = split(party, x, pivot, x.format.modulo(thresholds.bits))
+    return (yield from sum_at_twins(party, [seen], [thresholds], [scales], way))
+
+
+def _at_twins_cost(
+    name: str,
+    elements: int,
+    digits: tuple[int, int],
+    source: int,
+    format: Format,
+    gain: float,
+    way: Way,
+    wider: int,
+    form: type,
+) -> Cost:
+    scales, thresholds = _inverse_scales(name, source, digits, format, gain, way, wider)
     total = sum_at_twins_cost(elements, [thresholds], [scales], way)
-    return total + Cost(0, split_cost(elements, ring_of(digits)).bits)
+    return total + Cost(0, split_cost(elements, ring_of(digits), form).bits)
 
 
 def window_reciprocal(
