@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -34,6 +33,7 @@ from onnxpuma.mpc.protocols.pivots import over_parts, spread, spread_all
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost
 from onnxpuma.ops.row_tops import by_fours, tops, tops_cost
+from onnxpuma.ops.sample_steering import Steering
 
 FRACTION = 12  # fraction bits of a score
 _UNITS = 5  # the logarithm of the window
@@ -48,29 +48,9 @@ _SHARE = 20  # fraction bits of top-p
 _MOST_STEP = 5  # the most bits of a threshold that are found at a time
 
 
-@dataclass(frozen=True)
-class Filters:
-    """What is ruled out, as `Sampling` has it: 0, 1 and 0 rule out nothing."""
-
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-
-    @property
-    def any(self) -> bool:
-        return bool(self.top_k) or self.top_p < 1 or self.min_p > 0
-
-    @property
-    def alone(self) -> bool:
-        """Whether min-p alone rules anything out."""
-        return self.min_p > 0 and not self.top_k and self.top_p == 1
-
-    @property
-    def floor(self) -> int:
-        """The threshold of min-p, in units of the window."""
-        if not self.min_p:
-            return 0
-        return max(0, (1 << _WIDTH) - 1 + round(math.log(self.min_p) * 2.0**FRACTION))
+def _floors(steering: Steering) -> np.ndarray:
+    """The thresholds of min-p in the window, (settings, 1)."""
+    return (((1 << _WIDTH) - 1 + np.rint(steering.floors * 2.0**FRACTION)) * 2.0**-FRACTION).clip(0.0)
 
 
 def weight_bits(length: int) -> int:
@@ -168,7 +148,7 @@ def _fastest_steps(rows: int, length: int, weighed: bool, network: Network) -> t
 
 
 def filtered(
-    party: Party, x: Replicated, out: np.ndarray | None, filters: Filters, network: Network
+    party: Party, x: Replicated, out: np.ndarray | None, steering: Steering, network: Network
 ) -> Protocol[Replicated]:
     """Rows (rows, n) of scores at FRACTION fraction bits mod 2^k, to numbers mod 2^BITS whose largest is a
     draw from the softmax of the scores that pass the filters.
@@ -183,21 +163,21 @@ def filtered(
         party, x if out is None else _copied(x, out), by_fours(rows, length, x.bits, network)
     )
     apart = x - top.reshape(-1, 1).broadcast_to(x.shape)
-    if filters.alone:  # whatever reaches the threshold lies in the window
-        reach = apart.plus_numbers(WINDOW - filters.floor * 2.0**-FRACTION)
+    if steering.min_p_alone:  # whatever reaches the threshold lies in the window
+        reach = apart.plus_numbers(WINDOW - _floors(steering))
         return (yield from passed(party, reach, _noisy(party, apart.plus_numbers(WINDOW).modulo(BITS))))
     y = yield from windowed(party, apart.plus_numbers(WINDOW))
     y = y if out is None else y.zeroed(out)
     # 2. the threshold of each filter
     threshold = zeros(party.index, (rows,), y.format.modulo(_WIDTH + 1))
-    if filters.top_k and filters.top_k < length:
+    if steering.top_k:
         steps, bits = _fastest_steps(rows, length, False, network), _count_bits(length)
         read = y.modulo(_WIDTH + 1)
-        threshold = yield from cutoff(party, read, None, filters.top_k, steps, _LAST, bits)
-    if filters.top_p < 1:
-        threshold = yield from _nucleus(party, y, out, threshold, filters, network)
-    if filters.floor:
-        threshold = yield from _raised(party, threshold, filters)
+        threshold = yield from cutoff(party, read, None, steering.counts, steps, _LAST, bits)
+    if steering.top_p:
+        threshold = yield from _nucleus(party, y, out, threshold, steering, network)
+    if steering.min_p:
+        threshold = yield from _raised(party, threshold, steering)
     # 3. noise on what reaches it, and zero for the rest
     return (yield from passed(party, _less(y, threshold), _noisy(party, y)))
 
@@ -217,7 +197,7 @@ def _nucleus(
     y: Replicated,
     out: np.ndarray | None,
     threshold: Replicated,
-    filters: Filters,
+    steering: Steering,
     network: Network,
 ) -> Protocol[Replicated]:
     """The threshold of top-p among the scores from `threshold` on."""
@@ -225,29 +205,27 @@ def _nucleus(
     bits = weight_bits(length)
     weights = yield from weights_of(party, y, bits)
     weights = weights if out is None else weights.zeroed(out)
-    if filters.top_k and filters.top_k < length:
+    if steering.top_k:
         weights = yield from passed(party, _less(y, threshold), weights)
-    share = yield from share_of(party, weights.sum(-1), filters.top_p)
+    share = yield from share_of(party, weights.sum(-1), steering.shares[:, 0])
     steps = _fastest_steps(rows, length, True, network)
     target = share.modulo(bits)
     return (yield from cutoff(party, y.modulo(_WIDTH + 1), weights, target, steps, _LAST, bits))
 
 
-def share_of(party: Party, total: Replicated, share: float) -> Protocol[Replicated]:
-    """A public share of sums of probabilities, in more bits than they have."""
+def share_of(party: Party, total: Replicated, shares: np.ndarray) -> Protocol[Replicated]:
+    """Public shares, one for all or one each, of sums of probabilities, in more bits than they have."""
     whole = yield from lift(party, see(party, total, party.next_pivot()), RESTING.bits)
-    return whole.times_integers(round(share * 2.0**_SHARE), _SHARE).lowered(_SHARE)
+    return whole.times_integers(np.rint(shares * 2.0**_SHARE).astype(np.int64), _SHARE).lowered(_SHARE)
 
 
 def share_of_cost(rows: int, bits: int) -> Cost:
     return lift_cost(rows, bits, RESTING.bits)
 
 
-def _raised(party: Party, threshold: Replicated, filters: Filters) -> Protocol[Replicated]:
+def _raised(party: Party, threshold: Replicated, steering: Steering) -> Protocol[Replicated]:
     """The larger of a threshold and that of min-p."""
-    floor = filters.floor * 2.0**-FRACTION
-    if not filters.top_k and filters.top_p == 1:
-        return threshold.plus_numbers(floor)
+    floor = _floors(steering)[:, 0]
     more = threshold.plus_numbers(-floor)
     return (yield from _passed_alone(party, more)).plus_numbers(floor)
 
@@ -256,22 +234,21 @@ def _passed_alone(party: Party, x: Replicated) -> Protocol[Replicated]:
     return (yield from passed(party, x, x))
 
 
-def filtered_cost(rows: int, length: int, bits: int, filters: Filters, network: Network) -> Cost:
+def filtered_cost(rows: int, length: int, bits: int, steering: Steering, network: Network) -> Cost:
     n, read = rows * length, _WIDTH + 1
     total = tops_cost(rows, length, bits, by_fours(rows, length, bits, network))
-    if filters.alone:
+    if steering.min_p_alone:
         return total + passed_cost(n, bits, BITS)
     total = total + windowed_cost(n, bits)
-    among = bool(filters.top_k) and filters.top_k < length
-    if among:
+    if steering.top_k:
         steps = _fastest_steps(rows, length, False, network)
         total = total + cutoff_cost(rows, length, read, False, steps, _count_bits(length))
-    if filters.top_p < 1:
+    if steering.top_p:
         held = weight_bits(length)
         total = total + weights_of_cost(n, held)
-        total = total + (passed_cost(n, read, held) if among else FREE) + share_of_cost(rows, held)
+        total = total + (passed_cost(n, read, held) if steering.top_k else FREE) + share_of_cost(rows, held)
         steps = _fastest_steps(rows, length, True, network)
         total = total + cutoff_cost(rows, length, read, True, steps, held)
-    if filters.floor and (filters.top_k or filters.top_p < 1):
+    if steering.min_p:
         total = total + passed_cost(rows, read, read)
     return total + passed_cost(n, read, BITS)

@@ -26,7 +26,6 @@ from onnxpuma.mpc.protocols.unsigned import unsigned, unsigned_cost
 from onnxpuma.ops.sample_filters import (
     FRACTION,
     WINDOW,
-    Filters,
     passed,
     passed_cost,
     share_of,
@@ -37,26 +36,26 @@ from onnxpuma.ops.sample_filters import (
     windowed,
     windowed_cost,
 )
+from onnxpuma.ops.sample_steering import Steering
 
 
 @dataclass(frozen=True)
 class Ordered:
     """How rows are read whose scores differ by less than `apart`."""
 
-    temperature: float
-    filters: Filters
+    steering: Steering
     length: int
     apart: float
 
     @property
     def count(self) -> int:
-        """Scores of a row that are left."""
-        return min(self.filters.top_k, self.length)
+        """Scores of a row that are left, or more."""
+        return self.steering.most
 
     @property
     def fraction(self) -> int:
         """Fraction bits of a score: as many in units of the temperature as elsewhere, or more."""
-        return FRACTION + max(0, math.ceil(-math.log2(self.temperature)))
+        return FRACTION + max(0, math.ceil(-math.log2(self.steering.lowest)))
 
     @property
     def read(self) -> Format:
@@ -66,12 +65,12 @@ class Ordered:
     @property
     def lifted(self) -> float:
         """Added to a score with its noise, so that it is above zero."""
-        return math.ceil(1 - LEAST * self.temperature)
+        return math.ceil(1 - LEAST * self.steering.highest)
 
     @property
     def bits(self) -> int:
         """Of the ring that holds a score from zero on, and its noise."""
-        most = 2.0 ** (self.read.bits - self.fraction) + self.temperature * MOST + self.lifted
+        most = 2.0 ** (self.read.bits - self.fraction) + self.steering.highest * MOST + self.lifted
         return self.fraction + 1 + math.ceil(math.log2(most + 1))
 
     @property
@@ -87,12 +86,12 @@ class Ordered:
     @property
     def further(self) -> bool:
         """Whether anything is ruled out beyond top-k."""
-        return self.filters.top_p < 1 or self.filters.min_p > 0
+        return self.steering.top_p or self.steering.min_p
 
     @property
-    def factor(self) -> int:
-        """2^FRACTION / temperature, at the scale of the scores."""
-        return round(2.0 ** (2 * FRACTION - self.fraction) / self.temperature)
+    def factors(self) -> np.ndarray:
+        """2^FRACTION / temperature, at the scale of the scores, (settings, 1)."""
+        return np.rint(2.0 ** (2 * FRACTION - self.fraction) / self.steering.temperatures).astype(np.int64)
 
 
 def drawn(
@@ -115,15 +114,17 @@ def drawn(
     # 2. in a secret order, the largest
     held = yield from settle(party, (yield from shuffled(party, marked)))
     best = yield from leading(party, held, how.count, stages)
-    gone = None if out is None else np.arange(how.count) >= (~out).sum(axis=1)[:, None]
+    left = how.steering.counts if out is None else np.minimum(how.steering.counts, (~out).sum(1)[:, None])
+    gone = np.arange(how.count) >= left if left.min() < how.count else None
     # 3. with noise, those that pass what else there is
-    noise = gumbel(party, best.shape, how.temperature, Format(how.bits, how.fraction))
+    noise = gumbel(party, best.shape, how.steering.temperatures, Format(how.bits, how.fraction))
     noise = noise.plus_numbers(how.lifted)
     if how.further:
         best = yield from _filtered(party, best, noise, gone, how)
     else:
         best = best + _behind(noise, how)
         if gone is not None:
+            gone = np.broadcast_to(gone, best.shape)
             best = best.zeroed(gone).plus_numbers(np.where(gone, np.arange(how.count), 0))
     # 4. in another secret order, the largest of these
     held = yield from settle(party, (yield from shuffled(party, best)))
@@ -168,19 +169,20 @@ def _filtered(
 def _passing(
     party: Party, apart: Replicated, number: Replicated, gone: np.ndarray | None, how: Ordered
 ) -> Protocol[Replicated]:
-    filters = how.filters
-    if filters.min_p > 0:
-        floor = -how.temperature * math.log(filters.min_p)
+    steering = how.steering
+    if steering.min_p:
+        floor = -steering.temperatures * steering.floors
         number = yield from passed(party, apart.plus_numbers(floor), number)
-    if filters.top_p < 1:
+    if steering.top_p:
         # the weights of the scores, and the sum of those before each
         bits, pivot = weight_bits(how.count), party.next_pivot()
         wide = yield from lift(party, see(party, apart.flat(), pivot), how.bits + FRACTION)
-        cool = wide.with_fraction(FRACTION).times_integers(how.factor, FRACTION).lowered(FRACTION)
-        y = yield from windowed(party, cool.reshape(apart.shape).plus_numbers(WINDOW))
+        wide = wide.reshape(apart.shape).with_fraction(FRACTION)
+        cool = wide.times_integers(how.factors, FRACTION).lowered(FRACTION)
+        y = yield from windowed(party, cool.plus_numbers(WINDOW))
         weights = yield from weights_of(party, y, bits)
         weights = weights if gone is None else weights.zeroed(gone)
-        share = yield from share_of(party, weights.sum(-1), filters.top_p)
+        share = yield from share_of(party, weights.sum(-1), steering.shares[:, 0])
         before = weights.cumsum(1) - weights
         room = share.modulo(bits).reshape(-1, 1).broadcast_to(before.shape) - before
         number = yield from passed(party, room.plus_numbers(-room.format.unit), number)
@@ -188,10 +190,10 @@ def _passing(
 
 
 def _filtered_cost(rows: int, how: Ordered) -> Cost:
-    n, filters, total = rows * how.count, how.filters, FREE
-    if filters.min_p > 0:
+    n, steering, total = rows * how.count, how.steering, FREE
+    if steering.min_p:
         total = total + passed_cost(n, how.bits, how.bits)
-    if filters.top_p < 1:
+    if steering.top_p:
         bits = weight_bits(how.count)
         total = total + lift_cost(n, how.bits, how.bits + FRACTION) + windowed_cost(n, how.bits)
         total = total + weights_of_cost(n, bits) + share_of_cost(rows, bits) + passed_cost(n, bits, how.bits)

@@ -13,8 +13,9 @@ from onnxpuma.errors import UnsupportedModelError
 from onnxpuma.mpc.cost import Network
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.ops import sample
-from onnxpuma.ops.sample_filters import Filters
 from onnxpuma.ops.sample_order import Ordered, drawn_cost
+from onnxpuma.ops.sample_reading import parts
+from onnxpuma.ops.sample_steering import Setting, Steering
 from onnxpuma.roles.local.memory import MemoryModel
 from onnxpuma.tasks.plain_draw import probabilities
 
@@ -33,7 +34,7 @@ def model(ids: int = IDS, beside: np.ndarray | None = None, **wishes: Any) -> Me
     nodes.append(helper.make_node("Sample", [read, "sampling"], ["y"], domain="onnxpuma"))
     inputs = [
         helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", ids]),
-        helper.make_tensor_value_info("sampling", TensorProto.FLOAT, [5]),
+        helper.make_tensor_value_info("sampling", TensorProto.FLOAT, ["m"]),
         *more,
     ]
     outputs = [helper.make_tensor_value_info("y", TensorProto.INT64, ["n"])]
@@ -62,7 +63,7 @@ def draws(
 
 
 def fits(counts: np.ndarray, expected: np.ndarray) -> bool:
-    """Chi-square at 1e-4; nothing is drawn that cannot be."""
+    """Chi-square at 1e-7; nothing is drawn that cannot be."""
     assert counts[expected == 0].sum() == 0
     often = expected * counts.sum() > 5
     parts = [(counts[often], expected[often] * counts.sum())]
@@ -70,7 +71,7 @@ def fits(counts: np.ndarray, expected: np.ndarray) -> bool:
     if len(seen) < 2:
         return bool(seen.sum() >= counts.sum() - 20)
     chi = float(((seen - due) ** 2 / due).sum())
-    return bool(stats.chi2.sf(chi, len(seen) - 1) > 1e-4)
+    return bool(stats.chi2.sf(chi, len(seen) - 1) > 1e-7)
 
 
 STEERINGS = [
@@ -91,6 +92,35 @@ STEERINGS = [
 def test_ids_are_drawn_as_in_the_clear(steering: tuple[float, ...]) -> None:
     expected = probabilities(SCORES, np.array(steering))
     assert fits(draws(SCORES, 3000, steering), expected)
+
+
+SEVERAL = [
+    [(0.6, 0, 1, 0), (2.0, 0, 1, 0), (0.0, 0, 1, 0)],  # one part, with a largest among draws
+    [(0.6, 3, 1, 0), (1.5, 2, 1, 0), (1.0, 3, 0.5, 0), (0.9, 2, 0.9, 0)],  # two, with several top-k in each
+    [(0.6, 0, 0.6, 0), (1.5, 0, 0.9, 0), (0.7, 4, 1, 0.2), (1.2, 5, 1, 0.4)],
+    [(0.6, 0, 1, 0.2), (1.5, 0, 1, 0.05), (0.01, 0, 1, 0), (100.0, 0, 1, 0), (1.0, 8, 0.8, 0.1)],
+]
+
+
+@pytest.mark.parametrize("steerings", SEVERAL)
+def test_rows_of_one_run_have_settings_of_their_own(steerings: list[tuple[float, ...]]) -> None:
+    count = 500
+    x = np.tile(SCORES, (count * len(steerings), 1))
+    given = np.array([(*steering, 1) for steering in steerings], np.float32).reshape(-1)
+    done = model().run({"x": x, "sampling": given}, ["y"])
+    assert done.cost == done.plan.cost
+    for steering, ids in zip(steerings, done.outputs["y"].reshape(len(steerings), count), strict=True):
+        assert fits(np.bincount(ids, minlength=IDS), probabilities(SCORES, np.array(steering)))
+
+
+def test_rows_of_several_top_k_are_drawn_from_together() -> None:
+    """By thresholds and in order; a top-k that is far larger is not."""
+    each = [(1.0, 5, 1, 0, 1), (0.7, 6, 1, 0, 1), (1.3, 4, 1, 0, 1), (1.0, 900, 1, 0, 1)]
+    given = np.array(each, np.float32).reshape(-1)
+    plan = model(2000).plan({"x": np.zeros((4, 2000), np.float32), "sampling": given}, ["y"])
+    (call,) = (step.call for step in plan.steps if step.operator.name == "Sample")
+    assert {part.rows for part in parts(call)} == {(0, 1, 2), (3,)}
+    assert isinstance(parts(call)[0].how, Ordered)
 
 
 @pytest.mark.slow
@@ -172,7 +202,8 @@ def test_a_long_row_of_a_product() -> None:
 @pytest.mark.parametrize(("top_p", "min_p", "rounds"), [(1.0, 0.0, 68), (0.9, 0.05, 88)])
 def test_the_price_of_the_fifty_likeliest(top_p: float, min_p: float, rounds: int) -> None:
     """Beside 198 rounds and 14.8 MB by thresholds, and 68 rounds for the likeliest id."""
-    cost = drawn_cost(1, Ordered(1.0, Filters(50, top_p, min_p), 49152, 80.0), Network())
+    steering = Steering((Setting(1.0, 50, top_p, min_p),))
+    cost = drawn_cost(1, Ordered(steering, 49152, 80.0), Network())
     assert cost.rounds <= rounds
     assert cost.bytes <= 4.3e6
 

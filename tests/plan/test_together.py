@@ -133,24 +133,34 @@ LIKELIEST = (1.0, 1.0, 1.0, 0.0, 1.0)  # a top-k of one, so that nothing is left
 
 
 @pytest.mark.parametrize(
-    ("steerings", "draws"),
-    [
-        ([LIKELIEST] * 2, 1),
-        ([LIKELIEST, (0.5, 1.0, 0.9, 0.1, 1.0), (0.0, 0.0, 1.0, 0.0, 1.0)], 3),
-    ],
+    "steerings", [[LIKELIEST] * 2, [LIKELIEST, (0.5, 1.0, 0.9, 0.1, 1.0), (0.0, 0.0, 1.0, 0.0, 1.0)]]
 )
-def test_draws_share_the_rounds_of_one(
-    llama: MemoryModel, steerings: list[tuple[float, ...]], draws: int
-) -> None:
-    """With the same parameters in one step, with others in steps side by side."""
+def test_draws_are_one_step(llama: MemoryModel, steerings: list[tuple[float, ...]]) -> None:
+    """With the same parameters for all requests, and with those of each."""
     feeds = [
         {**tokens(1, 6, seed), "sampling": np.array(steering, np.float32)}
         for seed, steering in enumerate(steerings)
     ]
-    plans, joint, _ = agree(llama, feeds, ["sampled_token"])
-    assert counts(joint)["Sample"] == draws
-    sixteen = joint_plan((plans * 8)[:16]).cost
-    assert sixteen.rounds <= max(plan.cost.rounds for plan in plans) * 1.25
+    _, joint, _ = agree(llama, feeds, ["sampled_token"])
+    assert counts(joint)["Sample"] == 1
+
+
+def test_sixteen_generations_that_draw_differently_take_the_rounds_of_one(llama: MemoryModel) -> None:
+    kinds = [(0, 1.0, 0.0), (5, 1.0, 0.0), (50, 0.8, 0.0), (0, 1.0, 0.05), (40, 1.0, 0.1), (0, 0.9, 0.0)]
+    outputs = ["sampled_token", "shifted_token", "penalised_token", "next_token"]
+    plans, feeds = [], []
+    for place in range(16):
+        top_k, top_p, min_p = kinds[place % len(kinds)]
+        steering = (0.5 + 0.1 * place, top_k + place * bool(top_k), top_p, min_p, 1.1)
+        feed = {**tokens(1, 3 + place % 5, place), "sampling": np.array(steering, np.float32)}
+        vocabulary = np.zeros((1, 1, 512), np.float32)
+        feeds.append(feed | {"logit_shift": vocabulary, "repeated_ids": vocabulary})
+        plans.append(llama.plan(feeds[-1], [outputs[place % len(outputs)]]))
+    runs, joint = run_together(llama._interpreters, plans, feeds)
+    assert runs[0].cost == joint.cost
+    assert joint.cost.rounds <= 1.5 * max(plan.cost.rounds for plan in plans)
+    drawn = [plan.outputs[0].name for plan in plans]
+    assert all(0 <= int(run.outputs[name].item()) < 512 for run, name in zip(runs, drawn, strict=True))
 
 
 def test_a_value_out_of_range_is_told_of_its_own_request(llama: MemoryModel) -> None:

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from onnxpuma.mpc.cost import FREE, Cost
 from onnxpuma.mpc.forms import Pair, Replicated, Split, joined, see, stacked, zeros
 from onnxpuma.mpc.party import Party, Protocol, parallel
@@ -85,7 +88,7 @@ def cutoff(
     party: Party,
     x: Replicated,
     weights: Replicated | None,
-    target: Replicated | int,
+    target: Replicated | npt.NDArray[np.integer] | int,
     steps: Sequence[int],
     last: int,
     bits: int,
@@ -93,6 +96,7 @@ def cutoff(
     """The largest multiple of 2^last, in units of x, that elements of a row reach whose number, or weight, is
     at least the target: rows (rows, n), 0 <= x < 2^w, to (rows,), Replicated in x's format.
 
+    target: public ones are one for all rows, or one each, (rows, 1).
     steps: the bits of the threshold that are found at a time; with `last` they add up to w. Zero where not
     even all elements suffice. Conditions: x mod 2^(w+1) or more; all sums and the target below 2^(bits-2).
     Equal elements pass together. Masks: those of `reaching`, `wide_negative`, `arithmetic` and
@@ -106,10 +110,10 @@ def cutoff(
         apart = x - found.reshape(-1, 1).broadcast_to(x.shape)
         sums = yield from settle(party, (yield from all_reaching(party, apart, thresholds, weights, bits)))
         # 4. which have enough; 5. how many they are
-        if isinstance(target, int):
-            lack = sums.plus_numbers(-target)
-        else:
+        if isinstance(target, Replicated):
             lack = sums - target.reshape(-1, 1).broadcast_to(sums.shape)
+        else:
+            lack = sums.plus_numbers(-target)
         pivot = party.next_pivot()
         short = yield from wide_negative(party, see(party, lack, pivot))
         enough = yield from arithmetic(party, ~short, x.bits)

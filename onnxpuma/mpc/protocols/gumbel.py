@@ -14,6 +14,9 @@ from functools import lru_cache
 from importlib import resources
 from itertools import accumulate
 
+import numpy as np
+import numpy.typing as npt
+
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.party import Party
@@ -71,18 +74,19 @@ def third(steps: Words, uniforms: Words) -> Words:
     return found
 
 
-def gumbel(party: Party, shape: tuple[int, ...], scale: float, format: Format) -> Replicated:
+def gumbel(party: Party, shape: tuple[int, ...], scale: npt.ArrayLike, format: Format) -> Replicated:
     """Independent Gumbel variables times `scale`, which is public, Replicated in `format`; local.
 
-    Each party knows two of the three parts of every one. Conditions: 0 < scale <= MOST_SCALE; a fraction of
-    at most 26 bits. Error: the three parts are rounded to units of the result; the density before that is
-    right to 1e-12. Rounds and bits: none.
+    scale: one for all, or numbers that broadcast to `shape`. Each party knows two of the three parts of every
+    variable. Conditions: 0 <= scale <= MOST_SCALE; a fraction of at most 26 bits. Error: the three parts are
+    rounded to units of the result; the density before that is right to 1e-12. Rounds and bits: none.
     """
-    factor, shift = round(scale * 2.0**SCALE_BITS), FRACTION + SCALE_BITS - format.fraction
+    factor = from_integers(np.rint(np.asarray(scale, np.float64) * 2.0**SCALE_BITS).astype(np.int64), WIDEST)
+    shift = FRACTION + SCALE_BITS - format.fraction
 
     def component(key: int) -> Words:
         steps, uniforms = (party.draw(key, shape, WIDEST) for _ in range(2))
-        exact = third(steps, uniforms) * word(factor, WIDEST) + word(1 << (shift - 1), WIDEST)
+        exact = third(steps, uniforms) * factor + word(1 << (shift - 1), WIDEST)
         moved = exact.view("i8") >> shift
         return from_integers(moved, format.bits)
 

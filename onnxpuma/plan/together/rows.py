@@ -8,6 +8,8 @@ similar question about graphs, whose sizes are not known.
 
 from __future__ import annotations
 
+import math
+
 from onnxpuma.graph.sampling import DOMAIN, SAMPLE
 from onnxpuma.ops.registry import Call
 from onnxpuma.plan.together.ends import Ends, Filling, Given, Rule, aligned, present, shape
@@ -113,8 +115,11 @@ def _fillings(call: Call) -> dict[int, Filling]:
 
 
 def _draw(call: Call, axis: int, given: Given) -> Ends | None:
-    """Each row is drawn from for itself. Requests with other parameters draw in a step of their own."""
-    return Ends({0: axis}) if given.same[1] else None
+    """Each row is drawn from for itself. Where parameters differ each request has one row, and its own."""
+    if given.same[1]:
+        return Ends({0: axis})
+    alone = math.prod(shape(call, 0)[:-1]) == 1
+    return Ends({0: axis, 1: 0}) if alone else None
 
 
 def _rotary(call: Call, axis: int, given: Given) -> Ends | None:
