@@ -21,6 +21,7 @@ from onnxpuma.errors import InputError, ModelError
 from onnxpuma.graph.next_token import LOGITS, NEXT_TOKEN, NEXT_TOKENS, SUPPRESSED
 from onnxpuma.graph.sampling import MARKED, PARAMETERS_INPUT, SHIFT
 from onnxpuma.plan.inputs.closed import STATES
+from onnxpuma.tasks.drawable import check_drawn, vocabulary
 from onnxpuma.tasks.port import KeptValue, Run, Runner, first, signature
 from onnxpuma.tasks.sampling import Draw
 
@@ -76,13 +77,7 @@ class Decoder:
     @property
     def vocabulary(self) -> int:
         """The number of ids from which a token is drawn. InputError where the owner has hidden that."""
-        port = signature(self._runner, self._first).inputs.get(PARAMETERS_INPUT)
-        shift = signature(self._runner, self._first).inputs.get(SHIFT)
-        if port is None:
-            raise InputError(
-                "the owner of this model lets nobody sample from it", "write the likeliest tokens instead"
-            )
-        return int(shift.shape[-1]) if shift is not None else 0  # type: ignore[arg-type]
+        return vocabulary(self._runner, self._first)
 
     def read(
         self, ids: Sequence[int], suppressed: np.ndarray | None = None, drawn: Draw | None = None
@@ -94,11 +89,7 @@ class Decoder:
         """
         if drawn is None:
             return self._read(ids, suppressed, NEXT_TOKEN)[-1]
-        if drawn.output not in signature(self._runner, self._first).outputs:
-            raise InputError(
-                f"the owner of this model has hidden {drawn.output}, from which such tokens are drawn",
-                "omit penalties and biases, or write the likeliest tokens",
-            )
+        check_drawn(self._runner, self._first, drawn)
         return self._read(ids, suppressed, drawn.output, drawn.feed)[-1]
 
     def read_each(self, ids: Sequence[int], suppressed: np.ndarray | None = None) -> list[Prediction]:

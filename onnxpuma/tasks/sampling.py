@@ -139,7 +139,7 @@ class Draw:
     """What one run must be asked for a token: the derived output, and what is fed for it."""
 
     output: str
-    feed: Mapping[str, np.ndarray]
+    feed: dict[str, np.ndarray]
 
 
 def draw(sampling: Sampling, prompt: Sequence[int], answer: Sequence[int], size: int) -> Draw:
@@ -168,6 +168,13 @@ def draw(sampling: Sampling, prompt: Sequence[int], answer: Sequence[int], size:
     if s.repetition_penalty != 1:
         return Draw(PENALISED, feed)
     return Draw(SHIFTED if shifts else SAMPLED, feed)
+
+
+def together(draws: Sequence[Draw]) -> Draw:
+    """One run's draw of a token for each of several texts, which one `Sampling` steers."""
+    first = draws[0]
+    own = [name for name in (SHIFT, MARKED) if name in first.feed]
+    return Draw(first.output, first.feed | {n: np.concatenate([d.feed[n] for d in draws]) for n in own})
 
 
 def unapplied(generation: Mapping[str, Any], sampling: Sampling | None, greedy: bool) -> str | None:

@@ -47,15 +47,13 @@ class TextGeneration(Writer):
         chosen = writing_options(options)
         prompts = [self._ids(item) for item in items]
         every = [rules(self.folder, chosen, len(ids)) for ids in prompts]
-        drawn = chosen.sampling is not None
-        apart = chosen.logits or chosen.fixed_length or drawn or options.get("draft") not in (None, "none")
+        apart = chosen.logits or chosen.fixed_length or options.get("draft") not in (None, "none")
         if len(items) == 1 or apart or not can_share(self.runner) or not alike(every):
             return super().several(items, options)
         pad = self.folder.tokenizer.pad_token_id or 0  # any id: the mask hides it
+        written = write_together(self.runner, prompts, every, pad, chosen.sampling)
         results = []
-        for item, ids, new in zip(
-            items, prompts, write_together(self.runner, prompts, every, pad), strict=True
-        ):
+        for item, ids, new in zip(items, prompts, written, strict=True):
             if chosen.return_tensors:
                 results.append({f"{self.key}_token_ids": new})
             else:

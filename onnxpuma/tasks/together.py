@@ -11,8 +11,10 @@ import numpy as np
 from onnxpuma.graph.next_token import NEXT_TOKEN, SUPPRESSED
 from onnxpuma.graph.sampling import MARKED, PARAMETERS_INPUT, SHIFT
 from onnxpuma.tasks.decoder import MODEL, past_of_present
+from onnxpuma.tasks.drawable import check_drawn, vocabulary
 from onnxpuma.tasks.port import KeptValue, Port, Run, Runner, signature
 from onnxpuma.tasks.rules import Rules
+from onnxpuma.tasks.sampling import Draw, Sampling, draw, together
 
 _MASK, _POSITIONS = "attention_mask", "position_ids"
 _DERIVED = (
@@ -40,11 +42,16 @@ def alike(rules: Sequence[Rules]) -> bool:
 
 
 def write_together(
-    runner: Runner, prompts: Sequence[Sequence[int]], rules: Sequence[Rules], pad: int
+    runner: Runner,
+    prompts: Sequence[Sequence[int]],
+    rules: Sequence[Rules],
+    pad: int,
+    sampling: Sampling | None = None,
 ) -> list[list[int]]:
     """The tokens that follow each prompt, the one that ends it included.
 
-    rules: `alike`, without a fixed length. Each token is one run for all texts, which goes on until the last
+    rules: `alike`, without a fixed length. sampling: how all tokens are drawn; None: the likeliest. Each
+    token is one run for all texts, which goes on until the last
     of them ends. The servers learn the longest prompt, which places are padding, and how long the longest
     text is. Nothing is kept afterwards.
     """
@@ -63,10 +70,14 @@ def write_together(
             feed: dict[str, Any] = {"input_ids": new, _MASK: mask, _POSITIONS: positions, **past}
             if SUPPRESSED in ports:
                 feed[SUPPRESSED] = rules[0].suppressed_at(place)
-            result = runner.run(Run(MODEL, feed, [NEXT_TOKEN], list(sources.values()), kept))
+            wanted = NEXT_TOKEN
+            if sampling is not None:
+                drawn = _draws(runner, sampling, prompts, written)
+                wanted, feed = drawn.output, feed | drawn.feed
+            result = runner.run(Run(MODEL, feed, [wanted], list(sources.values()), kept))
             past = {name: result.kept[present] for name, present in sources.items()}
             kept = list(past.values())
-            found = result.outputs[NEXT_TOKEN].reshape(count)
+            found = result.outputs[wanted].reshape(count)
             for row in open_ones:
                 forced = rules[row].forced_end if place == rules[row].most - 1 else None
                 written[row].append(int(found[row]) if forced is None else forced)
@@ -77,6 +88,15 @@ def write_together(
         if kept:
             runner.release(kept)
     return written
+
+
+def _draws(
+    runner: Runner, sampling: Sampling, prompts: Sequence[Sequence[int]], written: Sequence[Sequence[int]]
+) -> Draw:
+    size = vocabulary(runner, MODEL)
+    every = [draw(sampling, prompt, own, size) for prompt, own in zip(prompts, written, strict=True)]
+    check_drawn(runner, MODEL, every[0])
+    return together(every)
 
 
 def _ended(tokens: Sequence[int], rules: Rules) -> bool:

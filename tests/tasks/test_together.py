@@ -92,6 +92,27 @@ def test_what_cannot_be_shared_is_written_apart(kit: SimpleNamespace, tmp_path: 
         assert pipe(PROMPTS, batch_size=4) == pipe(PROMPTS)
 
 
+def test_each_text_is_drawn_with_penalties_of_its_own(kit: SimpleNamespace, tmp_path: Path) -> None:
+    """A bias so large that nothing is left to chance, and a penalty that forbids what was written."""
+    runner = kit.Watched(model(kit, tmp_path, 0))
+    tokens = kit.byte_tokens("abc")
+    options: dict[str, Any] = {
+        "do_sample": True,
+        "logit_bias": {token: 100.0 - 30 * place for place, token in enumerate(tokens)},
+        "presence_penalty": 80.0,
+        "repetition_penalty": 1.2,
+        "max_new_tokens": 3,
+        "return_tensors": True,
+    }
+    with pipeline(None, folder=tmp_path, runner=runner) as pipe:
+        found = pipe(PROMPTS, batch_size=4, **options)
+    assert [each[0]["generated_token_ids"] for each in found] == [tokens] * 4
+    assert len(runner.calls) == 3
+    marked = runner.calls[2][1]["repeated_ids"]
+    assert marked.shape[0] == 4
+    assert not np.array_equal(marked[0], marked[1]), "each has its own"
+
+
 def test_an_interrupted_batch_keeps_nothing(kit: SimpleNamespace, tmp_path: Path) -> None:
     runner = kit.Watched(model(kit, tmp_path, 0))
     with pipeline(None, folder=tmp_path, runner=runner, max_new_tokens=5) as pipe:
