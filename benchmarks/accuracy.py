@@ -4,11 +4,11 @@
     python benchmarks/accuracy.py --only minilm,ocr --quick        # two of them, few samples: minutes
     python benchmarks/accuracy.py --write                          # docs/accuracy.md, from the figures so far
 
-Models: minilm, smollm2, whisper, t5, ocr, gemma3, moonshine, guard, opus. Packages and ONNX files stay in the
-cache folder (--cache, 5 GB); making them needs the extras `export` and `tasks`, and npm. The data is in
-../shared/data beside the repository (--data); a model whose data is missing is skipped. Figures are added to
-the file of --json, model by model, so that several runs make one document; those of --quick never replace
-full ones.
+Models: minilm, smollm2, whisper, t5, ocr, gemma3, moonshine, guard, opus, tinyllama. Packages and ONNX
+files stay in the cache folder (--cache, 8 GB); making them needs the extras `export` and `tasks`, and npm.
+The data is in ../shared/data beside the repository (--data); a model whose data is missing is skipped.
+Figures are added to the file of --json, model by model, so that several runs make one document; those of
+--quick never replace full ones.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from pretrained import (
     pictures,
     sentences,
     speech,
+    tinyllama,
     titles,
     translations,
 )
@@ -38,10 +39,22 @@ from pretrained.case import Bench, Case, Measured, Metered
 from pretrained.document import written
 from pretrained.packages import unpacked
 
+from onnxpuma.commands.options import read_memory
 from onnxpuma.tasks import PlainRunner
 
 ROOT = Path(__file__).resolve().parent.parent
-MODULES = (sentences, continuations, speech, titles, pictures, gemma, moonshine, guards, translations)
+MODULES = (
+    sentences,
+    continuations,
+    speech,
+    titles,
+    pictures,
+    gemma,
+    moonshine,
+    guards,
+    translations,
+    tinyllama,
+)
 CASES = {module.CASE.key: module.CASE for module in MODULES}
 
 
@@ -52,7 +65,7 @@ def run(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     folders = case.prepare(sources, options.cache / "models" / case.key)
     _say(case, "sharing the model among three servers ...")
     plain = PlainRunner(folders.plain)
-    secure = Metered(folders.secure, options.threads)
+    secure = Metered(folders.secure, options.threads, read_memory(options.memory))
     try:
         bench = Bench(
             plain,
@@ -141,6 +154,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--only", default=",".join(CASES), help=f"some of {','.join(CASES)}")
     parser.add_argument("--quick", action="store_true", help="few samples")
     parser.add_argument("--threads", type=int, default=1, help="for matrix products, at each server")
+    parser.add_argument(
+        "--memory", help="for the weights of each server: 1GB; default: what the machine spares"
+    )
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "onnxpuma")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "accuracy.json")

@@ -80,9 +80,14 @@ class Case:
 class Metered(SecureRunner):
     """Three servers on this machine, and the cost of each run."""
 
-    def __init__(self, model: Path, threads: int) -> None:
+    def __init__(self, model: Path, threads: int, memory: int | None = None) -> None:
+        """memory: bytes for the weights of each server; by default what this machine spares."""
         self.servers = LocalCluster(
-            model, threads, start_timeout=PATIENCE, timeouts=TimeoutConfig(PATIENCE, PATIENCE, HEARTBEAT)
+            model,
+            threads,
+            memory=memory,
+            start_timeout=PATIENCE,
+            timeouts=TimeoutConfig(PATIENCE, PATIENCE, HEARTBEAT),
         )
         super().__init__(self.servers.client(), self.servers)
         self.runs: list[Cost] = []

@@ -28,12 +28,26 @@ def exported(source: Path, task: str, folder: Path) -> None:
     """
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    print(f"exporting {source.name} ...", file=sys.stderr)
-    command = [sys.executable, str(EXPORT), "--model", str(source), "--task", task, "--out", str(part)]
-    if subprocess.run(command, stdout=sys.stderr).returncode:
-        raise ExportError(f"tools/export.py could not export {source.name}: see above")
+    _export(source, task, part)
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
+
+
+def exported_in_place(folder: Path, task: str) -> None:
+    """Export a checkpoint beside its own weights, none of which is copied. Raises ExportError, and leaves no
+    model.onnx then."""
+    try:
+        _export(folder, task, folder)
+    except ExportError:
+        (folder / "model.onnx").unlink(missing_ok=True)
+        raise
+
+
+def _export(source: Path, task: str, out: Path) -> None:
+    print(f"exporting {source.name} ...", file=sys.stderr)
+    command = [sys.executable, str(EXPORT), "--model", str(source), "--task", task, "--out", str(out)]
+    if subprocess.run(command, stdout=sys.stderr).returncode:
+        raise ExportError(f"tools/export.py could not export {source.name}: see above")
 
 
 def write_json(path: Path, table: Mapping[str, Any]) -> None:

