@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import ast
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "onnxpuma"
@@ -28,8 +28,10 @@ def modules() -> dict[tuple[str, ...], Path]:
     return {path.relative_to(PACKAGE).with_suffix("").parts: path for path in paths if path.suffix == ".py"}
 
 
-def imported(path: Path) -> Iterator[tuple[str, ...]]:
+@cache
+def imported(path: Path) -> list[tuple[str, ...]]:
     """The names below the package that a file imports, at its head or inside a function."""
+    found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
@@ -40,7 +42,8 @@ def imported(path: Path) -> Iterator[tuple[str, ...]]:
         for name in names:
             head, *parts = name.split(".")
             if head == NAME and parts:
-                yield tuple(parts)
+                found.append(tuple(parts))
+    return found
 
 
 def arrows(room: tuple[str, ...] = ()) -> Arrows:

@@ -7,9 +7,10 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 
 from onnxpuma.commands import screen
@@ -19,6 +20,23 @@ from onnxpuma.plan.owner_policy import DEFAULT
 from onnxpuma.plan.prepare import prepare
 
 TALES = Path(__file__).resolve().parents[2] / "models" / "tales" / "model.onnx"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A product, a bias and a Gelu."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["p"], name="product"),
+        helper.make_node("Add", ["p", "b"], ["s"], name="bias"),
+        helper.make_node("Gelu", ["s"], ["y"], name="activation"),
+    ]
+    weights = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
+    constants = [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(weights[0], "b")]
+    sides = [[helper.make_tensor_value_info(n, TensorProto.FLOAT, ["rows", 4])] for n in "xy"]
+    graph = helper.make_graph(nodes, "small", *sides, constants)
+    path = tmp_path_factory.mktemp("small") / "small.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), path)
+    return path
 
 
 def test_every_node_is_listed_and_the_total_is_the_plans(cli, model: Path):
@@ -44,9 +62,9 @@ def test_every_node_is_listed_and_the_total_is_the_plans(cli, model: Path):
     }
 
 
-def test_time_follows_from_the_network(cli, model: Path):
+def test_time_follows_from_the_network(cli, small: Path):
     def priced(*network: str) -> dict[str, float]:
-        return json.loads(cli("inspect", model, "--json", *network).out)
+        return json.loads(cli("inspect", small, "--json", *network).out)
 
     slow = priced("--bandwidth", "1Mbit", "--latency", "0s")
     far = priced("--bandwidth", "1000Gbit", "--latency", "50ms")
@@ -56,16 +74,16 @@ def test_time_follows_from_the_network(cli, model: Path):
     assert far["rounds"] <= slow["rounds"]
 
 
-def test_computing_is_told_apart_from_the_links(cli, model: Path):
-    found = json.loads(cli("inspect", model, "--json", "--cores", "1").out)
+def test_computing_is_told_apart_from_the_links(cli, small: Path):
+    found = json.loads(cli("inspect", small, "--json", "--cores", "1").out)
     parts = found["predicted"]
     assert parts["links"] == pytest.approx(found["seconds"], rel=1e-6)
     assert parts["computing"] == pytest.approx(parts["products"] + parts["elements"] + parts["rounds"])
     assert parts["whole"] == parts["links"] + parts["computing"] > found["seconds"]
-    many = json.loads(cli("inspect", model, "--json", "--cores", "4").out)["predicted"]
+    many = json.loads(cli("inspect", small, "--json", "--cores", "4").out)["predicted"]
     assert many["products"] == pytest.approx(parts["products"] / 4)
     assert many["rounds"] == parts["rounds"]
-    assert "on three machines like this one with 4 cores each" in cli("inspect", model, "--cores", "4").out
+    assert "on three machines like this one with 4 cores each" in cli("inspect", small, "--cores", "4").out
 
 
 def test_a_choice_sums_up_to_the_total(cli):
@@ -99,10 +117,10 @@ def test_what_is_recognised_is_said(cli):
     assert "Gelu" in ended.out.split("Recognised")[1]
 
 
-def test_a_weight_made_public_is_no_longer_secret(cli, model: Path):
-    before = json.loads(cli("inspect", model, "--json").out)["constants"]
+def test_a_weight_made_public_is_no_longer_secret(cli, small: Path):
+    before = json.loads(cli("inspect", small, "--json").out)["constants"]
     name = next(c["name"] for c in before if c["secret"])
-    after = json.loads(cli("inspect", model, "--json", "--public", name).out)["constants"]
+    after = json.loads(cli("inspect", small, "--json", "--public", name).out)["constants"]
     assert {c["name"] for c in before if c["secret"]} - {c["name"] for c in after if c["secret"]} == {name}
 
 
@@ -229,7 +247,6 @@ def test_a_budget_of_memory_says_what_stays_and_what_a_run_reads(cli):
     assert place["streamed_bytes"] < found["memory"]["streamed"] < 2 * place["streamed_bytes"]
     said = cli("inspect", TALES, "--memory", "600kB").out
     assert "weights that do not fit: in a run servers 1 and 2 read" in said
-    assert "do not fit" not in cli("inspect", TALES).out
     ended = cli("inspect", TALES, "--memory", "1kB")
     assert ended.status == 6
     assert "are too little for the weights" in ended.message

@@ -23,6 +23,9 @@ from onnx.backend.test.loader import load_model_tests
 from onnxpuma.backend import SecureBackend, SecureRep, prepare, run_model, supports_device
 from onnxpuma.errors import UnsupportedModelError
 from onnxpuma.ops.registry import operators
+from operator_samples import SAMPLES
+from operators_table import TARGET, WITHOUT
+from operators_table import official as counts
 
 HERE = Path(__file__).parent
 KERNELS = operators()
@@ -96,8 +99,8 @@ class Official:
     """The official cases. Making them computes their results, so no process does that which only collects."""
 
     def __init__(self) -> None:
-        made = load_model_tests(kind="node")
-        self.cases = {c.name: c for c in made if _operators(c) and not c.name.endswith("_expanded")}
+        self.made = load_model_tests(kind="node")
+        self.cases = {c.name: c for c in self.made if _operators(c) and not c.name.endswith("_expanded")}
         self.chosen = {name: case for name, case in self.cases.items() if not _matches(EXCLUDED, name)}
         tolerances = {name: _tolerance(case) for name, case in self.chosen.items()}
         runner = BackendTest(CheckedBackend, __name__, test_kwargs=tolerances)
@@ -131,6 +134,14 @@ def test_nearly_all_official_tests_are_run(official: Official) -> None:
     run = [name for operator in {*TOLERANCES, *OTHERS} for name in official.of(operator)]
     assert sorted(run) == sorted(official.chosen)
     assert len(run) >= 0.95 * len(official.cases) > 1000
+
+
+def test_the_committed_table_tells_their_number(official: Official) -> None:
+    rows = [row for row in TARGET.read_text().splitlines() if row.startswith("| ")]
+    written = {row.split(" | ")[0].strip("| "): row for row in rows}
+    for name, count in counts(official.made).items():
+        if name in SAMPLES or name in WITHOUT:
+            assert written[name].endswith(f"| {count} |")
 
 
 @pytest.mark.parametrize("patterns", [EXCLUDED, IN_THE_CLEAR], ids=["excluded", "in the clear"])

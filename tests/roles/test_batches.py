@@ -129,13 +129,19 @@ def continued(net: Net, batch: Batch, seconds: float) -> None:
     net.parties[0].ended(batch.present, seconds)
 
 
-def test_texts_that_began_apart_share_their_runs_from_then_on(net: Net, clock: SimpleNamespace) -> None:
+def a_text_and_the_next(net: Net) -> Batch:
+    """The run of a's text, which has just ended; b's has come meanwhile."""
     net.ask(1, client="a", route=b"a")
     held_back(net)
     first = settled(net)[0][0]
     net.ask(2, client="b", route=b"b")
     held_back(net)
     continued(net, first, 0.8)
+    return first
+
+
+def test_texts_that_began_apart_share_their_runs_from_then_on(net: Net, clock: SimpleNamespace) -> None:
+    a_text_and_the_next(net)
     assert settled(net)[0] == [], "a's next token could join"
     assert net.parties[0].gathering
     net.ask(3, client="a", route=b"a")
@@ -144,12 +150,7 @@ def test_texts_that_began_apart_share_their_runs_from_then_on(net: Net, clock: S
 
 
 def test_who_does_not_come_back_is_not_waited_for(net: Net, clock: SimpleNamespace) -> None:
-    net.ask(1, client="a", route=b"a")
-    held_back(net)
-    first = settled(net)[0][0]
-    net.ask(2, client="b", route=b"b")
-    held_back(net)
-    continued(net, first, 0.8)
+    first = a_text_and_the_next(net)
     clock.time += SHARE * 0.8 - 0.01
     assert settled(net)[0] == []
     clock.time += 0.02

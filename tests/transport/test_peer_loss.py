@@ -87,6 +87,19 @@ def start_child(
         child.end()
 
 
+Three = tuple[Child, list[PeerLink]]
+
+
+@pytest.fixture
+def three(open_link: OpenLink, meet: Callable[..., None], start_child: Callable[..., Child]) -> Three:
+    """Party 2 in another process, and parties 0 and 1 here, which have met it."""
+    child = start_child()
+    links = [open_link(0), open_link(1)]
+    meet(links, child.has_spoken)
+    assert child.says() == "connected"
+    return child, links
+
+
 def exchange(links: list[PeerLink], child: Child) -> None:
     """One round of a new session among all three."""
     session = os.urandom(16)
@@ -101,13 +114,8 @@ def exchange(links: list[PeerLink], child: Child) -> None:
     assert child.says() == "done"
 
 
-def test_a_killed_party_is_lost_within_two_seconds(
-    open_link: OpenLink, meet: Callable[..., None], start_child: Callable[..., Child]
-) -> None:
-    child = start_child()
-    links = [open_link(0), open_link(1)]
-    meet(links, child.has_spoken)
-    assert child.says() == "connected"
+def test_a_killed_party_is_lost_within_two_seconds(three: Three) -> None:
+    child, links = three
     exchange(links, child)
     tag = Tag(os.urandom(16), 0, 0, "MatMul")
     raised: list[tuple[float, BaseException]] = []
@@ -134,13 +142,8 @@ def test_a_killed_party_is_lost_within_two_seconds(
         assert "died" in str(error)
 
 
-def test_a_death_during_a_computation_is_seen_afterwards(
-    open_link: OpenLink, meet: Callable[..., None], start_child: Callable[..., Child]
-) -> None:
-    child = start_child()
-    links = [open_link(0), open_link(1)]
-    meet(links, child.has_spoken)
-    assert child.says() == "connected"
+def test_a_death_during_a_computation_is_seen_afterwards(three: Three) -> None:
+    child, links = three
     exchange(links, child)
     tag = Tag(os.urandom(16), 0, 0, "MatMul")
     links[0].send(1, tag, [b"before"])
@@ -156,12 +159,9 @@ def test_a_death_during_a_computation_is_seen_afterwards(
 
 
 def test_a_party_that_starts_again_takes_part_in_the_next_session(
-    open_link: OpenLink, meet: Callable[..., None], start_child: Callable[..., Child]
+    three: Three, start_child: Callable[..., Child], meet: Callable[..., None]
 ) -> None:
-    child = start_child()
-    links = [open_link(0), open_link(1)]
-    meet(links, child.has_spoken)
-    assert child.says() == "connected"
+    child, links = three
     exchange(links, child)
     before = links[0].hello[2].instance
     lost = Tag(os.urandom(16), 0, 0, "exchange")
@@ -179,12 +179,9 @@ def test_a_party_that_starts_again_takes_part_in_the_next_session(
 
 
 def test_a_session_does_not_go_on_with_a_new_process(
-    open_link: OpenLink, meet: Callable[..., None], start_child: Callable[..., Child]
+    three: Three, start_child: Callable[..., Child], meet: Callable[..., None]
 ) -> None:
-    child = start_child()
-    links = [open_link(0), open_link(1)]
-    meet(links, child.has_spoken)
-    assert child.says() == "connected"
+    child, links = three
     tag = Tag(os.urandom(16), 0, 0, "exchange")
     links[0].send(2, tag, [b"first"])
     child.signal(signal.SIGKILL)
@@ -199,12 +196,9 @@ def test_a_session_does_not_go_on_with_a_new_process(
 
 
 def test_a_break_ends_every_session_under_way_and_none_that_follows(
-    open_link: OpenLink, meet: Callable[..., None], start_child: Callable[..., Child]
+    three: Three, start_child: Callable[..., Child], meet: Callable[..., None]
 ) -> None:
-    child = start_child()
-    links = [open_link(0), open_link(1)]
-    meet(links, child.has_spoken)
-    assert child.says() == "connected"
+    child, links = three
     tags = [Tag(os.urandom(16), 0, 0, "exchange") for _ in range(2)]
     for tag in tags:
         links[0].send(2, tag, [b"lost"])
@@ -259,12 +253,9 @@ def test_a_stopped_party_is_lost_though_words_for_it_are_stuck(
 
 
 def test_who_left_in_good_order_can_come_back(
-    open_link: OpenLink, meet: Callable[..., None], start_child: Callable[..., Child]
+    three: Three, start_child: Callable[..., Child], meet: Callable[..., None]
 ) -> None:
-    child = start_child()
-    links = [open_link(0), open_link(1)]
-    meet(links, child.has_spoken)
-    assert child.says() == "connected"
+    child, links = three
     exchange(links, child)
     child.tell("quit")
     deadline = time.monotonic() + 5

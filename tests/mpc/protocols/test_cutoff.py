@@ -41,7 +41,7 @@ def least(x: np.ndarray, weights: np.ndarray, target: np.ndarray) -> np.ndarray:
 def test_the_threshold_of_a_number_of_elements(rows: int, length: int, steps: tuple[int, ...]) -> None:
     random = np.random.default_rng(length)
     x = random.integers(0, 1 << WIDTH, (rows, length))
-    for k in (1, 3, length, length + 1):
+    for k in (1, 3, length, length + 1) if length < 100 else (3, length):
         run = found(x, None, k, steps)
         expected = least(x, np.ones_like(x), np.full(rows, k))
         assert np.array_equal(run.value(), expected)
