@@ -242,7 +242,7 @@ def free_ports(count: int) -> list[int]:
 
 @pytest.fixture(name="until")
 def give_until() -> Callable[..., None]:
-    def until(holds: Callable[[], Any], seconds: float = 10.0) -> None:
+    def until(holds: Callable[[], Any], seconds: float = 30.0) -> None:
         deadline = time.monotonic() + seconds
         while not holds():
             assert time.monotonic() < deadline, "it did not come about in time"
