@@ -1,7 +1,7 @@
 """Servers of tests fork from a process that has loaded the package, which is half the price of a start.
 
-`start` takes the place of roles/local/isolated.start (tests/conftest.py). Tests of how servers start use the
-fixture `own_interpreters`: their servers start as those of users do.
+`start` takes the place of the function of roles/local/isolated.py (tests/conftest.py). Tests of how servers
+start use the fixture `own_interpreters`: their servers start as those of users do.
 """
 
 from __future__ import annotations
