@@ -28,7 +28,7 @@ def xor_ands(out: Words, program: Words, rows: Sequence[Words]) -> None:
         return
     ready = tuple([np.ascontiguousarray(each) for each in rows])
     kernel = native()
-    if kernel is None:
+    if kernel is None or not out.flags.c_contiguous:
         fallback.xor_ands(out, program, ready)
     else:
         kernel.xor_ands(out, size, program, ready)
@@ -111,7 +111,7 @@ def lift_lead(
     wide = word_type(bits + carry)
     rest, first, second = np.empty(a.shape, wide), np.empty(a.shape, wide), np.empty(a.shape, wide)
     top = np.empty(a.shape, word_type(carry))
-    given = (np.ascontiguousarray(a), r, a_u, m_u, m_v)
+    given = [np.ascontiguousarray(each) for each in (a, r, a_u, m_u, m_v)]
     kernel.lift(_LEAD, bits, carry, False, (*given, rest, top, first, second))
     return rest, top, first, second
 
@@ -122,7 +122,8 @@ def lift_open(b: Words, a: Words, m: Words, bits: int, carry: int) -> Words:
     if kernel is None:
         return fallback.lift_open(b, a, m, bits, carry)
     mine = np.empty(b.shape, word_type(carry))
-    kernel.lift(_OPEN, bits, carry, False, (np.ascontiguousarray(b), a, m, mine))
+    given = [np.ascontiguousarray(each) for each in (b, a, m)]
+    kernel.lift(_OPEN, bits, carry, False, (*given, mine))
     return mine
 
 
@@ -135,5 +136,6 @@ def lift_end(
         return fallback.lift_end(b, mine, theirs, rest, m, bits, carry, u)
     wide = word_type(bits + carry)
     common, own = np.empty(b.shape, wide), np.empty(b.shape, wide)
-    kernel.lift(_END, bits, carry, u, (np.ascontiguousarray(b), mine, theirs, rest, m, common, own))
+    given = [np.ascontiguousarray(each) for each in (b, mine, theirs, rest, m)]
+    kernel.lift(_END, bits, carry, u, (*given, common, own))
     return common, own

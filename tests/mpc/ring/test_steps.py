@@ -55,7 +55,10 @@ def test_xors_of_ands(drawn: Draw, size: int) -> None:
     steps.xor_ands(found, program, rows)
     with numpy_alone():
         steps.xor_ands(right, program, rows)
+    apart = start.copy(order="F")
+    steps.xor_ands(apart, program, rows)
     assert np.array_equal(found, right)
+    assert np.array_equal(found, apart)
     every = np.concatenate([np.atleast_2d(each) for each in rows])
     assert np.array_equal(found[1], start[1] ^ every[5])
     assert np.array_equal(found[0], ~start[0] ^ (every[5] & every[4]))
