@@ -14,8 +14,6 @@ from functools import cached_property
 from itertools import combinations
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.cost import Cost, packed
@@ -23,7 +21,7 @@ from onnxpuma.mpc.forms import Bit, Split
 from onnxpuma.mpc.party import PIVOT, Maybe, Party, Protocol, U, V, taken
 from onnxpuma.mpc.protocols.convert import deal_cost
 from onnxpuma.mpc.ring.arrays import as_plane, flat, indices, integers, nothing, stacked, zeros
-from onnxpuma.mpc.ring.steps import xor_ands
+from onnxpuma.mpc.ring.steps import program, xor_ands
 from onnxpuma.mpc.ring.words import Words, from_integers
 
 Path: TypeAlias = tuple[int, ...]  # an AND of tables, by their numbers
@@ -176,11 +174,6 @@ def shares_of(circuit: Circuit, role: int, size: int, held: Sequence[Words], *op
     found = zeros((len(circuit.outputs), size), 8)
     xor_ands(found, circuit.expanded[role == U], [*opened, *held])
     return list(found)
-
-
-def program(entries: Sequence[Sequence[int]]) -> Words:
-    """Entries (target, number of rows, rows ...) as `xor_ands` reads them."""
-    return integers([number for entry in entries for number in entry]).astype(np.int32)
 
 
 def xor(*terms: Sequence[int]) -> Polynomial:

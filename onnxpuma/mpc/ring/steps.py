@@ -17,11 +17,16 @@ from onnxpuma.mpc.ring.words import WIDEST, Words, word_type
 _LEAD, _OPEN, _END = range(3)  # the order of py_lift in _ring.cpp
 
 
+def program(entries: Sequence[Sequence[int]]) -> Words:
+    """Entries (target, number of rows, rows ...) as `xor_ands` reads them."""
+    return np.array([number for entry in entries for number in entry], np.uint32)
+
+
 def xor_ands(out: Words, program: Words, rows: Sequence[Words]) -> None:
     """out[target] ^= the AND of some rows, for each entry (target, number of rows, rows ...) of a program.
 
     out: (outputs, size) bytes. rows: of several arrays, (size,) or (n, size), counted through. program:
-    int32. The AND of no row is all ones. Cost: a pass over each row that an entry names.
+    `program`. The AND of no row is all ones. Cost: a pass over each row that an entry names.
     """
     size = out.shape[1]
     if not size:
