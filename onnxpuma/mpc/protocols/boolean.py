@@ -74,7 +74,7 @@ class Circuit:
         """The programs of v's and u's shares: a product of (opened xor mask) is expanded over the masks."""
         number = len(self.opened)
         public = {name: row for row, name in enumerate(self.opened)}
-        shared = {(name,): number + row for name, row in public.items()}
+        shared: dict[Path, int] = {(name,): number + row for name, row in public.items()}
         shared |= {path: 2 * number + row for row, path in enumerate(self.products)}
         tables = 2 * number + len(self.products)  # the row of the first of them
         at_both, at_u = [list[list[int]]() for _ in range(2)]  # u alone adds what is public

@@ -157,7 +157,7 @@ def _points(series: Series, words: Words, bits: int, dealt: list[int], widths: l
     less = integers([circle.KEPT - own for own in dealt])
     points = series_points(words, bits, turns(bits, circle.KEPT), integers(series.multiples), less)
     if points is not None:
-        return points
+        return list(points)
     each = zip(series.multiples, dealt, widths, strict=True)
     return [
         ring.gather_table(t, words, m, 0, bits) for m, own, w in each for t in _dealt_tables(bits, own, w)

@@ -7,13 +7,16 @@ fallback.py does the same, or a function returns None, or False, and the protoco
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from onnxpuma.mpc.ring import fallback
 from onnxpuma.mpc.ring.native import native
 from onnxpuma.mpc.ring.words import WIDEST, Words, word_type
 
+Integers: TypeAlias = npt.NDArray[np.int64]
 _LEAD, _OPEN, _END = range(3)  # the order of py_lift in _ring.cpp
 
 
@@ -68,7 +71,9 @@ def group_answers(words: Words, less: int, widths: bytes, shares: Words, u: bool
     return out
 
 
-def series_points(words: Words, bits: int, table: Words, multiples: Words, less: Words) -> Words | None:
+def series_points(
+    words: Words, bits: int, table: Integers, multiples: Integers, less: Integers
+) -> Words | None:
     """Cosines and sines of multiples of angles (n,), 2^bits to a turn, rounded: (2 harmonics, n) mod 2^64.
 
     table: (2^bits, 2), int64. multiples, less: of each harmonic, and the fraction bits that it drops.
@@ -85,8 +90,8 @@ def series_sum(
     total: Words,
     words: Words,
     bits: int,
-    table: Words,
-    harmonics: Words,
+    table: Integers,
+    harmonics: Integers,
     extra: int,
     dealt: Sequence[Words],
 ) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,20 +40,21 @@ def test_random_words(drawn: Draw, level: str, word: type, every: bool) -> None:
 def test_extreme_words_and_coins(level: str, word: type) -> None:
     """The words at the ends of the ring, once with each coin; bits above the two do not count."""
     top = (1 << 8 * np.dtype(word).itemsize) - 1
-    terms = np.array([[0, 1, top, top - 1, top // 2, top // 2 + 1]], word)
+    terms: Words = np.array([[0, 1, top, top - 1, top // 2, top // 2 + 1]], word)
     coins = np.tile(np.arange(256, dtype=np.uint8), (6, 1))
     for every in (False, True):
         found = ring.coin_sums(terms, coins, every)
         assert np.array_equal(found, expected(terms, coins, every))
-        assert np.array_equal(found, ring.coin_sums(terms, coins & 3, every))
+        assert np.array_equal(found, ring.coin_sums(terms, coins & np.uint8(3), every))
 
 
 def test_what_does_not_fit_is_refused(drawn: Draw) -> None:
-    for terms, coins in (
+    wrong: list[tuple[Any, Any]] = [
         (drawn((2, 5)), drawn((4, 3), np.uint8)),
         (drawn((2, 5)), drawn((5, 3), np.uint16)),
         (drawn((2, 5)).view(np.int64), drawn((5, 3), np.uint8)),
         (drawn(5), drawn((5, 3), np.uint8)),
-    ):
+    ]
+    for terms, coins in wrong:
         with pytest.raises(ProtocolError, match="coins"):
             ring.coin_sums(terms, coins, True)
