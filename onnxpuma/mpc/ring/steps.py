@@ -17,6 +17,7 @@ from onnxpuma.mpc.ring.native import native
 from onnxpuma.mpc.ring.words import WIDEST, Words, word_type
 
 Integers: TypeAlias = npt.NDArray[np.int64]
+_MOST = 10  # bits of a group that the kernel takes
 _LEAD, _OPEN, _END = range(3)  # the order of py_lift in _ring.cpp
 
 
@@ -49,7 +50,7 @@ def group_products(words: Words, widths: bytes, masks: Words) -> Words | None:
     widths: bits of the groups, from the lowest bit on, a byte each.
     """
     kernel = native()
-    if kernel is None:
+    if kernel is None or max(widths, default=0) > _MOST:
         return None
     out = np.empty(masks.shape, np.uint8)
     kernel.group_products(np.ascontiguousarray(words), widths, np.ascontiguousarray(masks), out)
@@ -63,7 +64,7 @@ def group_answers(words: Words, less: int, widths: bytes, shares: Words, u: bool
     shares: of the planes that `group_products` yields.
     """
     kernel = native()
-    if kernel is None:
+    if kernel is None or max(widths, default=0) > _MOST:
         return None
     out = np.empty((2 * len(widths) + 1, shares.shape[1]), np.uint8)
     less %= 1 << WIDEST

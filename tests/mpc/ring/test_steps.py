@@ -91,6 +91,12 @@ def test_carries_of_groups(drawn: Draw, widths: tuple[int, ...]) -> None:
                 assert np.array_equal(found, carry._answers(carry._bits(less, bits), shares, alike, role))
 
 
+def test_the_kernel_leaves_a_wide_group_to_numpy(drawn: Draw) -> None:
+    masks = drawn((carry.products_of((11,)), 1), np.uint8)
+    assert steps.group_products(drawn(5, np.uint16), bytes([11]), masks) is None
+    assert steps.group_answers(drawn(5, np.uint16), 0, bytes([11]), masks, True) is None
+
+
 @pytest.mark.parametrize("name", ["silu", "gelu", "tanh"])
 def test_series(drawn: Draw, name: str) -> None:
     series, fraction, bits, gain, count = fourier.all_series()[name], 13, 40, 1.5, 70
