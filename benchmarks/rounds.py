@@ -1,12 +1,13 @@
-"""What does a round cost beside its arithmetic? Three processes, the stack of a server, encrypted TCP over loopback.
+"""What does a round cost beside its arithmetic? Three processes on loopback, encrypted.
 
     python benchmarks/rounds.py                       microseconds of processor time a round and party
     python benchmarks/rounds.py --work 1000           with so many microseconds of computation in every round
     python benchmarks/rounds.py --against /tmp/old    in turn with the package of another checkout
 
-In a round every party sends a short message to both others and reads theirs, as a fiber of a loop like the server's
-and with the record that receipts need. `main` is the thread that runs; `others` are ZeroMQ's threads. The
-computation of --work is subtracted. `switches` are the thread's voluntary and involuntary context switches.
+In a round every party sends a short message to both others and reads theirs, as a fiber of a loop like the
+server's and with the record that receipts need. `main` is the processor time of the thread that runs, without
+--work, `others` that of ZeroMQ's threads; `waits` and `preempted` are its context switches. On a busy machine
+caches are cold in every round, and both are several times what they are on an idle one.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-ROUNDS = int(os.environ.get("R", 3000))
+ROUNDS = 1000
 SESSION = b"benchmark-16byte"
 LABEL = "RmsNormalization /model/layers.17/post_attention_layernorm/Mul_1"
 LOOK_SECONDS = 0.05

@@ -1,8 +1,9 @@
 """From messages to frames and back; anything damaged or foreign becomes a TransportError.
 
-A message is one protobuf frame, or the header of words of `words.py`, followed by its buffers as raw frames.
-Consecutive short buffers share a frame, since a frame costs as much as some thousand bytes. A buffer longer than CHUNK is split into several frames, so that encrypting, sending and decrypting
-overlap and a heartbeat never waits long behind one frame. An empty buffer takes no frame at all.
+A message is one protobuf frame, or the header of words (words.py), followed by its buffers as raw frames.
+Consecutive short buffers share a frame, since a frame costs as much as some thousand bytes. A buffer longer
+than CHUNK is split into several frames, so that encrypting, sending and decrypting overlap and a heartbeat
+never waits long behind one frame. An empty buffer takes no frame at all.
 """
 
 from __future__ import annotations

@@ -6,38 +6,20 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class PeerMessage(_message.Message):
-    __slots__ = ("header", "hello", "start", "ready", "refuse", "abort", "bye")
-    HEADER_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("hello", "start", "ready", "refuse", "abort", "bye")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
     REFUSE_FIELD_NUMBER: _ClassVar[int]
     ABORT_FIELD_NUMBER: _ClassVar[int]
     BYE_FIELD_NUMBER: _ClassVar[int]
-    header: Header
     hello: Hello
     start: Start
     ready: Ready
     refuse: Refuse
     abort: Abort
     bye: Bye
-    def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., refuse: _Optional[_Union[Refuse, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ...) -> None: ...
-
-class Header(_message.Message):
-    __slots__ = ("session", "step", "round", "label", "sizes", "words")
-    SESSION_FIELD_NUMBER: _ClassVar[int]
-    STEP_FIELD_NUMBER: _ClassVar[int]
-    ROUND_FIELD_NUMBER: _ClassVar[int]
-    LABEL_FIELD_NUMBER: _ClassVar[int]
-    SIZES_FIELD_NUMBER: _ClassVar[int]
-    WORDS_FIELD_NUMBER: _ClassVar[int]
-    session: bytes
-    step: int
-    round: int
-    label: str
-    sizes: _containers.RepeatedScalarFieldContainer[int]
-    words: bytes
-    def __init__(self, session: _Optional[bytes] = ..., step: _Optional[int] = ..., round: _Optional[int] = ..., label: _Optional[str] = ..., sizes: _Optional[_Iterable[int]] = ..., words: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., refuse: _Optional[_Union[Refuse, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("wire", "version", "model_digest", "party", "instance", "components", "network")

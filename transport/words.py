@@ -1,7 +1,7 @@
 """Messages of words between servers: a header of fixed form, and the words.
 
-Protobuf takes several times as long, and a round has four such messages. Words that are short together lie
-behind the header, in its frame.
+A party sends and receives some four such messages a round; protobuf took several times as long. Words that
+are short together lie behind the header, in its frame.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def encode_words(tag: Tag, buffers: Sequence[memoryview]) -> tuple[list[bytes | 
 
 
 def carries_words(first: bytes) -> bool:
-    """Whether a message between servers that begins with this frame is one of words: no protobuf begins so."""
+    """Whether a message between servers with this first frame is one of words: no protobuf begins so."""
     return first[:1] == b"\0"
 
 

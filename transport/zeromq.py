@@ -18,23 +18,16 @@ import zmq
 from onnxpuma.errors import TransportError
 from onnxpuma.transport import sockets, wire, wire_pb2, words
 from onnxpuma.transport.curve import KeyPair
-from onnxpuma.transport.gate import Bounds
+from onnxpuma.transport.hearing import Hearing
 from onnxpuma.transport.inbox import Arrival, Inbox, silence
-from onnxpuma.transport.line import GOODBYE_SECONDS, Line, Peer, incomplete
+from onnxpuma.transport.line import Line, Peer, incomplete
 from onnxpuma.transport.link import Buffer, Link, Tag, Traffic, as_bytes
-from onnxpuma.transport.zap import PEERS, Doorkeeper
 
 Control: TypeAlias = wire_pb2.Start | wire_pb2.Ready | wire_pb2.Refuse | wire_pb2.Abort
 
 # ZeroMQ waits sockets.RECONNECT_MILLISECONDS before it makes a broken connection again. Looking more often
 # than that sees every break before words could travel on a new connection.
 LOOK_SECONDS = sockets.RECONNECT_MILLISECONDS / 1000 / 4
-# A longer `wait` sleeps in pieces of this length, after which it looks. So it sleeps at one socket, which costs
-# a fraction of a poll of all, and the piece is an option of the socket that does not change.
-PIECE_SECONDS = 0.01
-
-# Bounds.connections at the port for servers, where one address may have ADDRESS_FACTOR times as many.
-STRANGERS = 16
 
 _log = logging.getLogger("onnxpuma.transport")
 
@@ -68,18 +61,12 @@ class PeerLink(Link):
         self._introductions = wire.encode_hellos(party, version, model_digest, codes, network)
         self._inbox = Inbox(party)
         self._controls: deque[tuple[int, Control]] = deque()
-        self._closed, self._looked, self._patience = False, 0.0, 0
+        self._closed, self._looked = False, 0.0
         self._lines = {i: Line(party, i, place, keys.public) for i, place in sorted(peers.items())}
-        self._named = {str(i): line for i, line in self._lines.items()}
+        others = {party: place.public_key for party, place in peers.items()}
+        self._hearing = Hearing(listen, keys, others, heartbeat, io_threads)
         self._out = zmq.Context(io_threads)
-        self._door = Doorkeeper(io_threads)
-        self._door.allow(PEERS, {place.public_key: str(i) for i, place in peers.items()})
-        self._pull = self._door.context.socket(zmq.PULL)
         try:
-            sockets.prepare(self._pull, heartbeat)
-            self._door.guard(self._pull, PEERS, keys.secret)
-            sockets.bind(self._pull, listen)
-            self._gate = self._door.watch(PEERS, self._pull, Bounds(STRANGERS))
             for line in self._lines.values():
                 line.open(self._out, keys, heartbeat, linger)
         except BaseException:
@@ -176,8 +163,7 @@ class PeerLink(Link):
         # Let everything go out before the door shuts: a peer that saw it shut before the goodbye arrived
         # would take this for a death.
         self._out.term()
-        self._pull.close(0)
-        self._door.close()
+        self._hearing.close()
 
     # ---- beside the words -----------------------------------------------------------------------------
 
@@ -211,7 +197,7 @@ class PeerLink(Link):
             for line in self._lines.values():
                 line.check_trust()
             if time.monotonic() > deadline:
-                raise incomplete(self._lines.values(), self._door.refused, timeout)
+                raise incomplete(self._lines.values(), self._hearing.refused, timeout)
             self.wait(deadline - time.monotonic())
         for line in self._lines.values():
             line.check_hello()
@@ -243,7 +229,7 @@ class PeerLink(Link):
 
     def waits_on(self) -> list[zmq.Socket[bytes]]:
         """The sockets to poll for reading in order to wait for this link along with other things."""
-        return [self._pull, *(line.watch.monitor for line in self._lines.values())]
+        return [self._hearing.socket, *(line.watch.monitor for line in self._lines.values())]
 
     def renew(self, seconds: float) -> bool:
         """Replace connections older than `seconds` by fresh ones, with fresh keys.
@@ -261,12 +247,13 @@ class PeerLink(Link):
 
     def _read_one(self) -> bool:
         """Handle the next message that has arrived; False when there is none."""
-        return self._handle(sockets.received(self._pull))
+        return self._handle(self._hearing.next())
 
-    def _handle(self, frames: list[zmq.Frame]) -> bool:
-        if not frames:
+    def _handle(self, message: tuple[int, list[zmq.Frame]] | None) -> bool:
+        if message is None:
             return False
-        line = self._named[str(frames[0].get("User-Id"))]
+        peer, frames = message
+        line = self._lines[peer]
         line.heard = time.monotonic()
         try:
             self._sort(line, frames)
@@ -284,7 +271,7 @@ class PeerLink(Link):
         message = wire.decode_peer(first)
         kind = message.WhichOneof("body")
         # an introduction, say: tell the gate whose connection this is
-        self._gate.heard(int(frames[0].get(zmq.SRCFD)), str(line.peer))
+        self._hearing.introduced(line.peer, frames)
         if kind == "hello":
             if line.hello is not None and line.hello.instance != message.hello.instance:
                 self._inbox.forget(line.peer)  # its process was started again
@@ -308,10 +295,8 @@ class PeerLink(Link):
                 self._inbox.lost(line.peer, line.mourn())
 
     def wait(self, seconds: float) -> None:
-        """Sleep until a message comes, `seconds` or PIECE_SECONDS at most, and handle it. Else look at the
+        """Sleep until a message comes, and handle it; `seconds` at most, and never long: else look at the
         connections."""
-        patience = max(0, int(min(seconds, PIECE_SECONDS) * 1000)) + 1
-        if patience != self._patience:
-            self._pull.rcvtimeo = self._patience = patience
-        if not self._handle(sockets.received(self._pull, 0)) or time.monotonic() > self._looked + LOOK_SECONDS:
+        heard = self._handle(self._hearing.next(seconds))
+        if not heard or time.monotonic() > self._looked + LOOK_SECONDS:
             self._look()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnxpuma.errors import OnnxpumaError, TransportError
-from onnxpuma.transport import wire, wire_pb2
+from onnxpuma.transport import wire, wire_pb2, words
 from onnxpuma.transport.failure import error_of, most_telling
 from onnxpuma.transport.inbox import Arrival, Inbox
 from onnxpuma.transport.link import Tag, as_bytes
@@ -35,11 +35,11 @@ def peer_messages() -> list[list[bytes]]:
         wire_pb2.Abort(session=SESSION, message="stop"),
         wire_pb2.Bye(),
     ]
-    words = [
-        [bytes(frame) for frame in wire.encode_words(TAG, [as_bytes(b) for b in buffers])[0]]
+    sent = [
+        [bytes(frame) for frame in words.encode_words(TAG, [as_bytes(b) for b in buffers])[0]]
         for buffers in (BUFFERS, BUFFERS[:3], BUFFERS[:1])
     ]
-    return [*words, *([wire.encode_peer(body)] for body in bodies)]
+    return [*sent, *([wire.encode_peer(body)] for body in bodies)]
 
 
 def client_messages() -> list[list[bytes]]:
@@ -73,17 +73,16 @@ def server_messages() -> list[list[bytes]]:
 
 def read_as_peer(frames: list[bytes]) -> None:
     """Read frames as a server does from another server, in the middle of a session."""
-    message = wire.decode_peer(frames[0])
-    kind = str(message.WhichOneof("body"))
     inbox = Inbox(0)
     inbox.enter(SESSION)
-    if kind == "header":
-        tag, buffers = wire.decode_words(message.header, [memoryview(frame) for frame in frames[1:]])
-        inbox.put(1, Arrival(tag, buffers, len(frames[0])))
+    if words.carries_words(frames[0]):
+        inbox.put(1, Arrival(*words.decode_words(frames[0], [memoryview(frame) for frame in frames[1:]])))
         arrival = inbox.take(1, TAG)
         assert arrival is None or arrival.tag == TAG
-        str(message.header.label)
-    elif kind == "abort":
+        return
+    message = wire.decode_peer(frames[0])
+    kind = str(message.WhichOneof("body"))
+    if kind == "abort":
         inbox.aborted(1, message.abort.session, message.abort.message)
         inbox.enter(SESSION)
     elif kind == "refuse":

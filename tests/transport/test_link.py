@@ -241,7 +241,7 @@ def test_closing_twice_is_closing_once(links: Links) -> None:
 
 
 def test_traffic_is_counted_the_same_by_every_link(links: Links) -> None:
-    header = 2 + 2 + 16 + 2 + 2 + 2 + len(TAG.label)
+    header = 4 + 4 + 4 + 4 + 16 + len(TAG.label) + -(len(TAG.label) + 4) % 8 + 4
     links[0].send(1, TAG, [np.zeros(4, np.uint64), b"abc"])
     links[0].send(1, TAG, [])
     links[0].send(2, TAG, [np.zeros(2 << 20, np.uint8)])
@@ -250,7 +250,7 @@ def test_traffic_is_counted_the_same_by_every_link(links: Links) -> None:
     links[2].receive(0, TAG)
     sent, got = links[0].traffic, links[1].traffic
     assert sent.peers[1].payload_sent == got.peers[0].payload_received == 35
-    assert sent.peers[1].bytes_sent == got.peers[0].bytes_received == 35 + (header + 4 + 2) + header
+    assert sent.peers[1].bytes_sent == got.peers[0].bytes_received == 35 + (header + 16) + header
     assert sent.peers[1].messages_sent == got.messages_received == 2
     assert (sent.payload_sent, sent.messages_sent) == (35 + (2 << 20), 3)
     assert sent.payload_received == got.payload_sent == 0

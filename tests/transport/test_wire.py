@@ -12,7 +12,7 @@ from google.protobuf import descriptor_pb2
 
 import onnxpuma
 from onnxpuma.errors import TransportError
-from onnxpuma.transport import wire, wire_pb2
+from onnxpuma.transport import wire, wire_pb2, words
 from onnxpuma.transport.link import Tag, as_bytes
 
 TAG = Tag(b"0123456789abcdef", 7, 1 << 31, "Gather “übung”")
@@ -55,28 +55,43 @@ def test_generated_module_needs_no_new_protobuf() -> None:
 )
 def test_words_that_are_short_together_travel_with_their_tag(sizes: list[int], frames: int) -> None:
     buffers = [as_bytes(np.random.default_rng(size).bytes(size)) for size in sizes]
-    message, size, header = wire.encode_words(TAG, buffers)
+    message, size, header = words.encode_words(TAG, buffers)
     assert (len(message), size, header) == (frames, sum(sizes), sum(map(len, message)) - sum(sizes))
-    first, *others = [memoryview(frame) for frame in message]
-    tag, joined = wire.decode_words(wire.decode_peer(first).header, others)
-    assert tag == TAG
+    others = [memoryview(frame) for frame in message[1:]]
+    assert words.carries_words(message[0])
+    tag, joined, taken = words.decode_words(message[0], others)
+    assert (tag, tag.place, taken) == (TAG, TAG.place, header)
     assert joined == buffers
     assert all(np.frombuffer(b, np.uint8).ctypes.data % 8 == 0 for b in joined)
 
 
 @pytest.mark.parametrize(
-    ("header", "frames"),
+    ("sizes", "inside", "frames"),
     [
-        (wire_pb2.Header(words=b"abc", sizes=[2]), []),
-        (wire_pb2.Header(words=b"abc", sizes=[2, 2]), []),
-        (wire_pb2.Header(words=b"abc"), [b"d"]),
-        (wire_pb2.Header(words=b"abc", sizes=[3]), [b"d"]),
-        (wire_pb2.Header(sizes=[3]), []),
+        ([2], b"abc", []),
+        ([2, 2], b"abc", []),
+        ([3], b"abc", [b"d"]),
+        ([3], b"", []),
+        ([], b"abc", []),
     ],
 )
-def test_words_that_were_not_announced(header: wire_pb2.Header, frames: list[bytes]) -> None:
+def test_words_that_were_not_announced(sizes: list[int], inside: bytes, frames: list[bytes]) -> None:
     with pytest.raises(TransportError):
-        wire.decode_words(header, [memoryview(frame) for frame in frames])
+        words.decode_words(words.header_of(TAG, sizes) + inside, [memoryview(frame) for frame in frames])
+
+
+def test_a_lone_buffer_has_no_frames_behind_it() -> None:
+    [first], _, _ = words.encode_words(TAG, [as_bytes(b"abc")])
+    assert words.decode_words(bytes(first), [])[1] == [b"abc"]
+    with pytest.raises(TransportError):
+        words.decode_words(bytes(first), [memoryview(b"d")])
+
+
+def test_buffers_that_are_announced_cost_nothing() -> None:
+    many = TAG.place + (wire.MOST_BUFFERS + 1).to_bytes(4, "little")
+    for first in (many, many + bytes(8 * (wire.MOST_BUFFERS + 1))):
+        with pytest.raises(TransportError, match="announced 65537 buffers"):
+            words.decode_words(first, [])
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from onnxpuma.errors import (
 from onnxpuma.transport import wire, wire_pb2
 from onnxpuma.transport.curve import KeyPair, generate
 from onnxpuma.transport.link import Tag
+from onnxpuma.transport.words import header_of
 from onnxpuma.transport.zap import PEERS
 from onnxpuma.transport.zeromq import Peer, PeerLink
 
@@ -114,10 +115,10 @@ def test_a_corrected_list_lets_the_peer_in_without_a_restart(
 ) -> None:
     first = open_link(0, peers={1: Peer(addresses[1], keys[1].public)})
     second = open_link(1, peers={0: Peer(addresses[0], keys[0].public)})
-    first._door.allow(PEERS, {})
+    first._hearing._door.allow(PEERS, {})
     with pytest.raises(AuthenticationError):
         second.connect(5)
-    first._door.allow(PEERS, {keys[1].public: "1"})
+    first._hearing._door.allow(PEERS, {keys[1].public: "1"})
     meet([first, second])
 
 
@@ -225,14 +226,17 @@ def test_another_wire_version_is_refused(open_link: OpenLink, monkeypatch: pytes
 
 
 def damaged() -> list[tuple[str, list[bytes]]]:
-    header = wire_pb2.Header(session=SESSION, step=1, round=2, label="Add", sizes=[8])
-    good = wire_pb2.PeerMessage(header=header).SerializeToString()
-    header.session = b"short"
+    good = header_of(Tag(SESSION, 1, 2, "Add"), [8])
+    start = wire_pb2.PeerMessage(start=wire_pb2.Start(session=b"short")).SerializeToString()
     return [
         ("no protobuf", [b"\xff" * 40]),
         ("cut short", [good[:-3], bytes(8)]),
+        ("shorter than a place", [good[:20], bytes(8)]),
         ("of no kind", [b""]),
-        ("a session of 5 bytes", [wire_pb2.PeerMessage(header=header).SerializeToString(), bytes(8)]),
+        ("a session of 5 bytes", [start]),
+        ("a label that is no text", [good.replace(b"Add", b"\xff\xff\xff"), bytes(8)]),
+        ("a label that does not end", [good[:4] + b"\xff" * 4 + good[8:], bytes(8)]),
+        ("something behind the label", [good.replace(b"Add\0", b"Add\1"), bytes(8)]),
         ("a buffer is missing", [good]),
         ("a buffer too many", [good, bytes(8), b"x"]),
         ("a buffer too short", [good, bytes(7)]),
