@@ -7,6 +7,8 @@ import errno
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from onnxpuma.transport.sockets import READABLE
+
 # A server with a key other than expected closes the connection without a message; so does one that is being
 # killed. Several such failures in a row mean the former.
 SILENT_FAILURES = 3
@@ -47,7 +49,7 @@ class Watch:
     def update(self) -> bool:
         """Take in all pending events; True when there were any."""
         changed = False
-        while int(self.monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        while int(self.monitor.getsockopt(zmq.EVENTS)) & READABLE:
             event = recv_monitor_message(self.monitor)
             self._take(event["event"], event["value"])
             changed = True

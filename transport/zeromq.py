@@ -295,8 +295,6 @@ class PeerLink(Link):
                 self._inbox.lost(line.peer, line.mourn())
 
     def wait(self, seconds: float) -> None:
-        """Sleep until a message comes, and handle it; `seconds` at most, and never long: else look at the
-        connections."""
-        heard = self._handle(self._hearing.next(seconds))
-        if not heard or time.monotonic() > self._looked + LOOK_SECONDS:
+        """Handle the next message: sleep until it comes, `seconds` at most and not long. Then look about."""
+        if not self._handle(self._hearing.next(seconds)) or time.monotonic() > self._looked + LOOK_SECONDS:
             self._look()

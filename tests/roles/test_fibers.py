@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
 from onnxpuma.errors import RemoteError, RequestTimeoutError
 from onnxpuma.roles.server import fibers as fibers_module
 from onnxpuma.roles.server.fibers import Fiber, FiberLink, Fibers
+from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.link import Tag
 from onnxpuma.transport.zeromq import PeerLink
 from tests.transport.conftest import addresses, keys, open_cluster, open_link  # noqa: F401
@@ -143,3 +145,37 @@ def test_a_run_that_gets_no_words_ends_by_itself(open_cluster) -> None:  # type:
         fibers.go_on()
         time.sleep(0.01)
     assert "party 1 sent nothing in 0.2 s; party 0 is at step 0" in str(caught[0])
+
+
+def test_a_lone_run_waits_where_it_is(open_cluster, monkeypatch) -> None:  # type: ignore[no-untyped-def]  # noqa: F811
+    """It needs no turn of the loop then; it gives way after a while, and when a control message came."""
+    links: list[PeerLink] = open_cluster(timeout=20.0)
+    fibers, got = Fibers(), list[bytes]()
+    session = os.urandom(16)
+
+    def reads(number: int) -> Callable[[Fiber], None]:
+        def work(fiber: Fiber) -> None:
+            tag = Tag(session, 0, number, "words")
+            got.append(bytes(FiberLink(links[0], fiber).receive(1, tag)[0]))
+
+        return work
+
+    waiting = fibers.start(reads(0))
+    assert waiting.waits
+    links[1].send(0, Tag(session, 0, 0, "words"), [b"late"])
+    while len(fibers):
+        links[0].wait(0.01)
+        fibers.go_on()
+    monkeypatch.setattr(fibers_module, "WAIT_SECONDS", 60.0)
+    links[1].send(0, Tag(session, 0, 1, "words"), [b"soon"])
+    fibers.start(reads(1))
+    assert got == [b"late", b"soon"]
+    links[1].send_control(0, wire_pb2.Start(session=session))
+    waiting = fibers.start(reads(2))
+    assert waiting.waits
+    assert links[0].told
+    links[1].send(0, Tag(session, 0, 2, "words"), [b"last"])
+    while len(fibers):
+        links[0].wait(0.01)
+        fibers.go_on()
+    assert got[-1] == b"last"
