@@ -135,9 +135,9 @@ class _Run:
         for name in self._uses.over(step):
             self._values.pop(name, None)
         for reader in self._readers[step.index]:
-            self._missing[reader.index] -= 1
-            if not self._missing[reader.index]:
-                self._ready.append(reader)
+            self._missing[reader] -= 1
+            if not self._missing[reader]:
+                self._ready.append(self._plan.steps[reader])
 
     def _step(self, step: Step) -> Protocol[list[Form]]:
         key = (step.call.node.name, step.outputs)

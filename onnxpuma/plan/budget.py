@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -16,7 +17,7 @@ from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.protocols.dpf import SecretIds
 from onnxpuma.plan.memory import ROW_BYTES, patched
 from onnxpuma.plan.plan import Plan, Step
-from onnxpuma.plan.timeline import Uses, events
+from onnxpuma.plan.timeline import turns_of
 
 WORKSPACE = 4  # memory of a running step, in multiples of its operands and results
 SENT_BYTES = 64  # for each element that a step computes; most operators send less
@@ -153,20 +154,22 @@ def needed_bytes(plan: Plan) -> int:
 
 
 def _estimate(plan: Plan) -> int:
-    sizes = {entry.operand: entry.format.held * _count(entry.shape) for entry in (*plan.inputs, *plan.held)}
-    most = live = sum(sizes.values()) + public_bytes(plan)
-    uses = Uses(plan)
-    work: dict[int, int] = {}
-    for step, starts in events(plan, lambda _: 1):
-        if starts:
-            needs = _needs(step)
-            sizes.update(zip([o.name for o in step.call.outputs], needs.outputs, strict=True))
-            work[step.index] = needs.workspace
-            live += needs.held + needs.workspace
-            most = max(most, live)
-        else:
-            live -= work[step.index] + sum(sizes.pop(name, 0) for name in uses.over(step))
-    return most
+    given = {entry.operand: entry.format.held * _count(entry.shape) for entry in (*plan.inputs, *plan.held)}
+    needs, turns = [_needs(step) for step in plan.steps], turns_of(plan)
+    # In floats, which stay as exact as the estimate is, however large a request is.
+    work = np.array([one.workspace for one in needs], np.float64)
+    outputs = np.array([size for one in needs for size in one.outputs], np.float64)
+    change = np.zeros(2 * len(needs))
+    change[turns.starts] = work + [one.held for one in needs]
+    change[turns.ends] = -work
+    np.subtract.at(change, turns.freed_at, outputs[turns.freed])
+    for name, place in turns.given:
+        change[place] -= given.get(name, 0)
+    most = max(0.0, change.cumsum().max(initial=0.0))
+    return sum(given.values()) + public_bytes(plan) + int(most)
+
+
+_NEEDS = ("needs", False), ("needs", True)  # by whether the step is constant
 
 
 class _Needs(NamedTuple):
@@ -182,15 +185,13 @@ class _Needs(NamedTuple):
 
 
 def _needs(step: Step) -> _Needs:
-    return step.call.content.once(("needs", step.constant), lambda: _found_needs(step))
+    return step.call.content.once(_NEEDS[step.constant], partial(_found_needs, step))
 
 
 def _found_needs(step: Step) -> _Needs:
     view = _moves_weights(step)
     outputs = [0 if view else o.format.held * _count(o.shape) for o in step.call.outputs]
-    # An output without a name counts as the others that have none: there is one of them at a time.
-    held = sum({o.name: size for o, size in zip(step.call.outputs, outputs, strict=True)}.values())
-    return _Needs(_made(step), _workspace(step), outputs, held)
+    return _Needs(_made(step), _workspace(step), outputs, sum(outputs))
 
 
 def _workspace(step: Step) -> int:

@@ -18,7 +18,7 @@ from onnxpuma.plan.known.decisions import Changed, Decisions, Steps
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.narrow_weights import untruncated
 from onnxpuma.plan.plan import Step
-from onnxpuma.plan.refits import refitted, with_values
+from onnxpuma.plan.refits import noted, refitted, with_values
 from onnxpuma.plan.weights.factors import PRODUCTS
 
 LEAST = (
@@ -58,14 +58,19 @@ def _doubled(readers: Mapping[str, Sequence[int]], number: int, least: int, step
     for reads in (weight.reads, weight.reads - 1):
         if reads < weight.reads and reads < least:
             continue
-        inputs: list[Operand | None] = list(step.call.inputs)
-        inputs[place] = altered(weight, doubled=True, reads=reads)
-        new = refitted(with_values(step, inputs, step.call.outputs), {})
+        new = noted(step, ("doubled", reads), partial(_with_weight, step, place, reads))
         if new.call.outputs[0].form is Sum3 and _proved(new):
             changed = untruncated(steps, readers, number, new)
             if changed is not None:
                 return changed
     return None
+
+
+def _with_weight(step: Step, place: int, reads: int) -> Step:
+    """The product with its weight, at `place`, doubled and read so."""
+    inputs: list[Operand | None] = list(step.call.inputs)
+    inputs[place] = altered(step.call.given(place), doubled=True, reads=reads)
+    return refitted(with_values(step, inputs, step.call.outputs), {})
 
 
 def _proved(step: Step) -> bool:

@@ -73,9 +73,8 @@ class _Formats:
 
     def settle(self) -> bool:
         """Choose a format for each value, the last first. Returns whether one has changed."""
-        self._ask()
         changed = False
-        for number in reversed(range(len(self.steps))):
+        for number in self._ask():
             for place, operand in enumerate(self.steps[number].call.outputs):
                 format = self.least.get(operand.name)
                 if format is None or (operand.name, format) in self.tried:
@@ -87,8 +86,12 @@ class _Formats:
 
     # -- what readers accept ----------------------------------------------------------------------------
 
-    def _ask(self) -> None:
-        """Fill `least`: from the last step to the first, as each answer depends on those of later readers."""
+    def _ask(self) -> list[int]:
+        """Fill `least`: from the last step to the first, as each answer depends on those of later readers.
+
+        Returns the numbers of the steps that make a value which could rest in another format, in this order.
+        """
+        found: list[int] = []
         answers: dict[str, list[Format | None]] = {}
         known = self.decisions.of_steps.setdefault(self.number, {})
         for number in reversed(range(len(self.steps))):
@@ -98,9 +101,12 @@ class _Formats:
             if before is None or before[0] is not step or before[1] != wishes:
                 before = known[number] = step, wishes, self._asked(step, wishes)
             asked: _Asked = before[2]
-            self.least.update(asked.least)
+            if any(asked.least.values()):
+                self.least.update(asked.least)
+                found.append(number)
             for name, answer in asked.answers:
                 answers.setdefault(name, []).append(answer)
+        return found
 
     def _asked(self, step: Step, wishes: Sequence[Format | None]) -> _Asked:
         """wishes: what the readers of each output ask for."""

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.range_check import DOMAIN
 from onnxpuma.ops.registry import Call, Operand, Operator, Result, altered
 from onnxpuma.ops.spread import truncated_cost
+
+StepCourse: TypeAlias = "tuple[tuple[str, ...], tuple[str, ...], tuple[bool, ...]]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +78,10 @@ class Step:
         return tuple(o.name for o in self.call.inputs if o is not None and o.secret)
 
     @cached_property
-    def course(self) -> tuple[object, ...]:
-        """The values that it makes and reads."""
-        return self.outputs, self.reads
+    def course(self) -> StepCourse:
+        """The values that it makes, those that it reads, and which of these depend on weights alone."""
+        weights = tuple([o.weight for o in self.call.inputs if o is not None and o.secret])
+        return self.outputs, self.reads, weights
 
     @cached_property
     def digest(self) -> bytes:

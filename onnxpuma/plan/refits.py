@@ -15,7 +15,7 @@ from onnxpuma.plan.bounds.limits import limits_of
 from onnxpuma.plan.known.decisions import Changed, Steps
 from onnxpuma.plan.plan import Step
 
-_NOTED = 4  # refits of one step
+_NOTED = 8  # refits of one step
 
 
 def followed(steps: Steps, readers: Mapping[str, Sequence[int]], number: int, new: Step) -> Changed:
@@ -48,7 +48,12 @@ def with_values(step: Step, inputs: Sequence[Operand | None], outputs: Sequence[
 
 def resting_at(step: Step, place: int, format: Format) -> Step:
     """A step with an output that rests in this format; where it is not truncated, the kernel leaves it so."""
-    return _noted(step, (place, format), (), lambda: _resting_at(step, place, format))
+    return noted(step, (place, format), lambda: _resting_at(step, place, format))
+
+
+def noted(step: Step, key: Hashable, find: Callable[[], Step]) -> Step:
+    """What `find` makes of this step, found once. key: names it among all that is made of a step."""
+    return _noted(step, key, (), find)
 
 
 def _resting_at(step: Step, place: int, format: Format) -> Step:

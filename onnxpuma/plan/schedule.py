@@ -14,7 +14,7 @@ from onnxpuma.plan.plan import Plan, PlannedOutput, Step
 
 def scheduled(state: State, numbering: Numbering | None = None) -> Plan:
     """The plan that the walk has found. The range check is added here, once it is known which steps stay."""
-    outputs = []
+    outputs, numbering = [], numbering or Numbering()
     blueprint, selection = state.blueprint, state.selection
     for name in selection.outputs:
         if name in state.unknown:
@@ -30,7 +30,7 @@ def scheduled(state: State, numbering: Numbering | None = None) -> Plan:
     steps = _live(state.steps, {o.name for o in outputs} | state.wanted)
     wanted = set().union(*[step.reads for step in steps])
     watch_kept(state)
-    checks, verdict = check_steps(state, steps)
+    checks, verdict = check_steps(state, steps, numbering)
     steps += checks
     outputs += [] if verdict is None else [verdict]
     wanted.update(o.name for o in outputs)
@@ -39,7 +39,7 @@ def scheduled(state: State, numbering: Numbering | None = None) -> Plan:
     known_values = {n: k.value for n, k in state.values.items() if k.value is not None}
     return Plan(
         blueprint.digest,
-        (numbering or Numbering()).numbered(steps),
+        numbering.numbered(steps),
         inputs,
         held,
         tuple(outputs),

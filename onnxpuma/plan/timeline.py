@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 from weakref import WeakKeyDictionary
 
-from onnxpuma.plan.plan import Plan, Step, rounds_of, spans
+import numpy as np
+
+from onnxpuma.plan.plan import Plan, Step, StepCourse, rounds_of, spans
+
+_KEPT = 16  # courses: a growing text has one
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Course:
-    """How the steps of a plan hang together, by number: the same for all its runs."""
+    """How the steps of a plan hang together, by number: the same for all its runs, and for plans of other
+    sizes."""
 
     # For each step the values that it reads and that end with their last reader; weights of the model stay.
     read: list[tuple[str, ...]]
-    # For each step the steps that read its results.
-    readers: list[list[Step]]
+    # For each step the numbers of those that read its results.
+    readers: list[list[int]]
     # For each step how many others compute its inputs.
     sources: list[int]
     # Value -> the steps that read it.
@@ -31,23 +38,25 @@ def course_of(plan: Plan) -> Course:
     """The course of a plan, found once."""
     found = _courses.get(plan)
     if found is None:
-        found = _courses[plan] = _course(plan.steps, frozenset(output.name for output in plan.outputs))
+        wanted = frozenset(output.name for output in plan.outputs)
+        found = _courses[plan] = _course(tuple([step.course for step in plan.steps]), wanted)
     return found
 
 
-def _course(steps: Sequence[Step], wanted: frozenset[str]) -> Course:
-    maker = {name: number for number, step in enumerate(steps) for name in step.outputs}
+@lru_cache(_KEPT)
+def _course(steps: Sequence[StepCourse], wanted: frozenset[str]) -> Course:
+    maker = {name: number for number, step in enumerate(steps) for name in step[0]}
     found = Course([], [[] for _ in steps], [], {}, wanted)
-    for step in steps:
-        given = {o.name: o for o in step.call.inputs if o is not None}
-        own = tuple(name for name, o in given.items() if o.secret and (not o.weight or name in maker))
+    for number, (_, reads, weights) in enumerate(steps):
+        given = dict(zip(reads, weights, strict=True))
+        own = tuple(name for name, weight in given.items() if not weight or name in maker)
         found.read.append(own)
         for name in own:
             found.uses[name] = found.uses.get(name, 0) + 1
         sources = {maker[name] for name in given if name in maker}
         found.sources.append(len(sources))
         for source in sorted(sources):
-            found.readers[source].append(step)
+            found.readers[source].append(number)
     return found
 
 
@@ -80,3 +89,48 @@ def events(plan: Plan, rounds: Callable[[Step], int] = rounds_of) -> Iterator[tu
         marks += [(start, True, place, False), (end, start == end, place, True)]
     for _, _, place, ended in sorted(marks):
         yield plan.steps[place], not ended
+
+
+@dataclass(frozen=True, eq=False)
+class Turns:
+    """The starts and ends of all steps in the order of a run in which each takes equally long."""
+
+    # (steps,) each: the places of a step's start and end in that order.
+    starts: np.ndarray[Any, np.dtype[np.intp]]
+    ends: np.ndarray[Any, np.dtype[np.intp]]
+    # (values,) each: outputs, counted from the first of the first step, and the ends with which they go.
+    freed: np.ndarray[Any, np.dtype[np.intp]]
+    freed_at: np.ndarray[Any, np.dtype[np.intp]]
+    # The other values that go, each with its place.
+    given: list[tuple[str, int]]
+
+
+_turns: WeakKeyDictionary[Course, Turns] = WeakKeyDictionary()
+
+
+def turns_of(plan: Plan) -> Turns:
+    """The turns of a plan, found once for all plans of one course."""
+    course = course_of(plan)
+    found = _turns.get(course)
+    if found is None:
+        found = _turns[course] = _found_turns(plan)
+    return found
+
+
+def _found_turns(plan: Plan) -> Turns:
+    uses, count = Uses(plan), len(plan.steps)
+    starts, ends = np.zeros(count, np.intp), np.zeros(count, np.intp)
+    names = [(step.index, name) for step in plan.steps for name in step.outputs]
+    made = {name: number for number, (_, name) in enumerate(names) if name}
+    freed: list[tuple[int, int]] = []
+    given: list[tuple[str, int]] = []
+    for place, (step, begins) in enumerate(events(plan, lambda _: 1)):
+        (starts if begins else ends)[step.index] = place
+        for name in [] if begins else uses.over(step):
+            if name in made:
+                freed.append((made[name], place))
+            elif name:
+                given.append((name, place))
+    freed += [(number, int(ends[index])) for number, (index, name) in enumerate(names) if not name]
+    outputs, places = np.array(freed, np.intp).reshape(-1, 2).T
+    return Turns(starts, ends, outputs, places, given)

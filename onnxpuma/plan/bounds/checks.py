@@ -21,6 +21,7 @@ from onnxpuma.mpc.forms import Sum3
 from onnxpuma.ops.range_check import DOMAIN, QUANTITY, VERDICT
 from onnxpuma.ops.range_reading import Reading, readings
 from onnxpuma.ops.registry import Call, Operand, Operator
+from onnxpuma.plan.known.numbering import Numbering
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.plan import PlannedOutput, Step
 
@@ -29,7 +30,9 @@ VERDICT_NAME = "onnxpuma: a value out of range"
 Asked: TypeAlias = "tuple[tuple[Operand, ...], Reading]"  # a value, with its divisor for quotients
 
 
-def check_steps(state: State, live: Sequence[Step]) -> tuple[list[Step], PlannedOutput | None]:
+def check_steps(
+    state: State, live: Sequence[Step], numbering: Numbering
+) -> tuple[list[Step], PlannedOutput | None]:
     """The steps that check the watched values that live steps read, and the output that carries the verdict.
 
     A need of a client's own input takes no step: it goes into that entry of `state.inputs`, and the client
@@ -51,7 +54,9 @@ def check_steps(state: State, live: Sequence[Step]) -> tuple[list[Step], Planned
     if not asked:
         return [], None
     asked = _least(asked)
-    steps = [_quantity(number, values, reading) for number, (values, reading) in enumerate(asked)]
+    steps = numbering.checks(
+        [(*values, reading) for values, reading in asked], lambda number: _quantity(number, *asked[number])
+    )
     quantities = [step.call.outputs[0] for step in steps]
     told = Operand(VERDICT_NAME, (1,), np.dtype(np.int64), form=Sum3, format=WHOLE, resting=WHOLE)
     made_of = [reading for _, reading in asked]

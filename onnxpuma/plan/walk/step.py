@@ -10,7 +10,7 @@ from onnxpuma.graph.model import Node, ValueType
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.protocols.dpf import SecretIds
-from onnxpuma.ops.registry import Call, Operand, Operator, Result, altered, find
+from onnxpuma.ops.registry import Call, Operand, Operator, Result, Use, altered, find
 from onnxpuma.plan.bounds.ranges import bounded, ranged
 from onnxpuma.plan.bounds.watch import watched
 from onnxpuma.plan.known.state import Settled, State
@@ -35,21 +35,25 @@ def planned(state: State, node: Node) -> Parts[None]:
     if any(state.values[n].type.dtype.kind == "O" for n in node.inputs if n):
         raise Refused("it combines text with a secret value, and shares are numbers: request those instead")
     check_ring(operator, state.blueprint.resting)
-    types = _types(state, node)
+    shared = any(state.values[n].client for n in node.inputs if n)  # only if its types allow the node
+    types = _types(state, node) if shared else None
     operands = operands_of(state, node)
     if not operator.integers and any(_is_whole(o) for o in operands):
         raise Refused("it computes on secret integers or booleans: it is supported for reals only")
-    outputs = drafted(state.readers, node, types, state.blueprint.resting)
-    call = Call(node, operands, state.opset, outputs, network=state.network)
-    call = settled(state, call, operator, partial(_settle, state, call, operator))
+    use = Use(node, operands, state.opset, network=state.network)
+    call = settled(
+        state, use, operator, lambda: types or _types(state, node), partial(_settle, state, use, operator)
+    )
     # A server keeps constants for all its requests, and computes them again after a restart. So only steps
     # without messages are constant: otherwise it would be out of step with the servers that still have them.
     constant = constant and all(o.weight for o in call.secrets) and operator.moves
     record(state, Settled(call, operator, constant, {}))
 
 
-def _settle(state: State, call: Call, operator: Operator) -> Call:
-    """A call with drafts of its outputs becomes one with all that is known of them."""
+def _settle(state: State, use: Use, operator: Operator, types: Sequence[ValueType]) -> Call:
+    """A use becomes a call with all that is known of its outputs. types: of these."""
+    outputs = drafted(state.readers, use.node, types, state.blueprint.resting)
+    call = Call(use.node, use.inputs, use.opset, outputs, network=use.network)
     call = taken(state, ranged(state.blueprint, call), operator)
     reason = refusal(call, operator) if call.secrets else "none of its inputs is secret"
     if reason is not None:
