@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import tracemalloc
 from pathlib import Path
@@ -15,10 +16,11 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxpuma.errors import InputError
 from onnxpuma.graph.model import Node
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.budget import Budget, hidden_elements, needed_bytes
+from onnxpuma.plan.budget import Budget, _needs, hidden_elements, needed_bytes, public_bytes
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.owner_policy import Policy
 from onnxpuma.plan.prepare import prepare_model
+from onnxpuma.plan.timeline import Uses, events
 from onnxpuma.roles.request.plans import Plans
 
 MEGABYTE = 1_000_000
@@ -108,6 +110,25 @@ def test_the_run_may_need_more_than_planning_it(blueprint: Blueprint) -> None:
     assert plan(blueprint, 200, budget(bytes=needed))
     with pytest.raises(InputError, match=r"it needs .* MB at each server"):
         plan(blueprint, 200, budget(bytes=needed - 1))
+
+
+def test_the_run_needs_the_most_that_is_alive_at_a_time(blueprint: Blueprint) -> None:
+    """Counted step by step, as the arrays of the estimate are not."""
+    made = plan(blueprint, 50, None)
+    alive = {entry.operand: entry.format.held * math.prod(entry.shape) for entry in made.inputs}
+    running: dict[int, int] = {}
+    uses, most = Uses(made), 0
+    for step, starts in events(made, lambda _: 1):
+        needs = _needs(step)
+        if starts:
+            alive.update(zip(step.outputs, needs.outputs, strict=True))
+            running[step.index] = needs.workspace
+        else:
+            del running[step.index]
+            for name in uses.over(step):
+                alive.pop(name, None)
+        most = max(most, sum(alive.values()) + sum(running.values()))
+    assert needed_bytes(made) == most + public_bytes(made)
 
 
 def test_traffic_is_bounded(blueprint: Blueprint) -> None:

@@ -19,6 +19,7 @@ from onnxpuma.plan.known.recall import Recall
 from onnxpuma.plan.owner_policy import Policy
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.plan.prepare import prepare
+from onnxpuma.plan.timeline import course_of
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = {"llama": ROOT / "tests" / "benchmarks" / "llama", "tales": ROOT / "models" / "tales"}
@@ -120,6 +121,7 @@ def test_what_does_not_depend_on_the_length_is_the_same_object() -> None:
         for one, other in ((first, second), (second, third))
     ]
     assert min(kept) > 0.6 * len(first.steps)
+    assert course_of(first) is course_of(second) is course_of(third)
 
 
 def test_a_plan_from_an_earlier_one_keeps_to_the_budget() -> None:

@@ -20,6 +20,7 @@ gc.disable()
 kept, dropped = ring(), weakref.ref(ring())
 leave_uncollected()
 assert dropped() is None, "garbage of before stays"
+assert gc.get_threshold()[0] > 10_000, "it looks after every few hundred objects"
 assert not any(found is kept for found in gc.get_objects()), "a kept object is still walked"
 later = weakref.ref(ring())
 gc.collect()

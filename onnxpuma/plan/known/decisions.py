@@ -70,7 +70,7 @@ class Decisions:
         if before is not None:
             read, (objects, outcome) = before
             same = len(objects) == len(given) and all(map(is_, objects, given))
-            if same and all(steps[number] is step for number, step in read.items()):
+            if same and all(map(is_, map(steps.__getitem__, read), read.values())):
                 return outcome
         seen = _Seen(steps)
         outcome = decide(seen)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import is_
 
 from onnxpuma.graph.model import Node
 from onnxpuma.ops.bounds import Need
@@ -136,8 +137,7 @@ def _again(state: State, before: _Found) -> None:
 
 def _holds(state: State, read: dict[str, Known | None]) -> bool:
     """Whether the values that were read are the same objects."""
-    held = state.values.held
-    return all(held(name) is known for name, known in read.items())
+    return all(map(is_, map(state.values.held, read), read.values()))
 
 
 def _watch(state: State, before: _Found) -> None:

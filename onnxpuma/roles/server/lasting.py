@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 
-# Objects beyond those that have gone, before the collector looks at the new ones; then how often it does before
-# it looks at those that stayed, and so on. A plan makes some 20,000 that stay, of which none is garbage.
+# Objects beyond those that have gone, until the collector looks at the new ones; how often it does until it
+# looks at those that stayed, and so on. A plan makes thousands that stay, of which none is garbage.
 _PATIENCE = 20_000, 20, 10
 
 
@@ -14,7 +14,8 @@ def leave_uncollected() -> None:
 
     A full collection walks all of them each time, and a server's plans let it begin one every few tokens.
     For a process that serves until it ends, once its models are loaded: a cycle among these objects that is
-    dropped later keeps its memory. Garbage of before is collected first.
+    dropped later keeps its memory. Garbage of before is collected first. Later objects are walked less often
+    than Python does by default.
     """
     gc.collect()
     gc.freeze()

@@ -11,7 +11,7 @@ from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import ClientPort
 from onnxpuma.transport.link import Link
 
-TELL_SECONDS = 0.05  # between two messages of a run, on average: its clients share them
+TELL_SECONDS = 0.2  # between two messages of a run, on average: its clients share them
 
 
 def told_progress(batch: Batch, link: Link, port: ClientPort, began: float) -> Progress:
