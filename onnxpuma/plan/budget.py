@@ -112,7 +112,7 @@ class Budget:
         needed = needed_bytes(plan)
         if needed > self.bytes:
             raise self._too_large("it", needed, self.bytes)
-        traffic = SENT_BYTES * sum([_needs(step).made for step in plan.steps])
+        traffic = SENT_BYTES * _needed_by(plan).made
         if traffic > self.traffic:
             raise InputError(
                 f"each server would send up to {traffic / 1e6:.0f} MB for the request,"
@@ -140,20 +140,33 @@ class Budget:
         )
 
 
-_needed: WeakKeyDictionary[Plan, int] = WeakKeyDictionary()
+class _Needed(NamedTuple):
+    """What a plan needs."""
+
+    # Bytes.
+    memory: int
+    # Elements that its steps compute.
+    made: int
+
+
+_needed: WeakKeyDictionary[Plan, _Needed] = WeakKeyDictionary()
 
 
 def needed_bytes(plan: Plan) -> int:
     """An upper estimate of the memory that one server needs to run a plan: live values, and the workspace of
     the steps that run side by side, as if each took equally long. Cost: proportional to the number of steps,
     whatever their sizes, and nothing the second time."""
+    return _needed_by(plan).memory
+
+
+def _needed_by(plan: Plan) -> _Needed:
     found = _needed.get(plan)
     if found is None:
         found = _needed[plan] = _estimate(plan)
     return found
 
 
-def _estimate(plan: Plan) -> int:
+def _estimate(plan: Plan) -> _Needed:
     given = {entry.operand: entry.format.held * _count(entry.shape) for entry in (*plan.inputs, *plan.held)}
     needs, turns = [_needs(step) for step in plan.steps], turns_of(plan)
     # In floats, which stay as exact as the estimate is, however large a request is.
@@ -166,7 +179,8 @@ def _estimate(plan: Plan) -> int:
     for name, place in turns.given:
         change[place] -= given.get(name, 0)
     most = max(0.0, change.cumsum().max(initial=0.0))
-    return sum(given.values()) + public_bytes(plan) + int(most)
+    memory = sum(given.values()) + public_bytes(plan) + int(most)
+    return _Needed(memory, sum([one.made for one in needs]))
 
 
 _NEEDS = ("needs", False), ("needs", True)  # by whether the step is constant
