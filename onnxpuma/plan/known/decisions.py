@@ -12,7 +12,7 @@ from operator import is_
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from onnxpuma.plan.known.sameness import kept
-from onnxpuma.plan.plan import Step
+from onnxpuma.plan.plan import Step, StepCourse
 
 _Outcome = TypeVar("_Outcome")
 Changed: TypeAlias = dict[int, Step]  # the steps that change, by number
@@ -40,7 +40,7 @@ class Decisions:
     """What was decided on the steps of the last plan of one graph, selection and network."""
 
     def __init__(self) -> None:
-        self._courses: list[tuple[object, ...]] = []
+        self._courses: list[StepCourse] = []
         self._facts: Hashable = None
         self._readers: dict[str, list[int]] = {}
         self._made: dict[Hashable, tuple[dict[int, Step], tuple[tuple[object, ...], Any]]] = {}
