@@ -11,8 +11,18 @@ from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.format import RESTING, WHOLE
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.protocols.convert import split
 from onnxpuma.mpc.protocols.linear import sum_of_squares
-from onnxpuma.mpc.protocols.reciprocal import WHOLE_RANGE, digits_of, reciprocal, rsqrt
+from onnxpuma.mpc.protocols.long_words import LongPair
+from onnxpuma.mpc.protocols.reciprocal import (
+    WHOLE_RANGE,
+    digits_of,
+    inverse_cost,
+    reciprocal,
+    reciprocal_at_twins,
+    reciprocal_at_twins_cost,
+    rsqrt,
+)
 from onnxpuma.mpc.protocols.times_power import Way
 from onnxpuma.mpc.ring.words import from_integers
 from onnxpuma.mpc.simulate import shared_reals, shared_words, simulate
@@ -126,3 +136,32 @@ def test_conditions() -> None:
             inverse(reciprocal, units, 18, 18, **settings)
     with pytest.raises(ProtocolError, match="even scale"):
         inverse(rsqrt, units, 17, 18)
+
+
+@pytest.mark.parametrize("way", [Way.KEYED, Way.MASKED])
+@pytest.mark.parametrize("wider", [1, 24])
+def test_reciprocals_at_the_twins(way: Way, wider: int) -> None:
+    """As exact as those that become Replicated, right in all bits of the larger ring, and a round sooner."""
+    units = of_units(18, 30, 200)
+    digits = digits_of(2.0**-4, 2.0**8, RESTING.at(22))
+    made = RESTING.at(24)
+    held: list[LongPair] = []
+
+    def program(party: Party, x: Replicated) -> Protocol[Replicated]:
+        seen = split(party, x, 1, x.format)
+        held.append((yield from reciprocal_at_twins(party, seen, made, digits, way, wider)))
+        return x
+
+    run = simulate(program, shared_words(from_integers(units, 64), 64, 22))
+    cost = reciprocal_at_twins_cost(len(units), digits, 22, made, way, wider)
+    assert run.cost == cost
+    assert (
+        cost.rounds
+        == inverse_cost("reciprocal", len(units), digits, 22, made, form=Replicated, way=way).rounds - 1
+    )
+    first, second = (pair.words for pair in held if pair.words is not None)
+    whole = first + second
+    bits, exact = 64 + wider, 2.0**46 / units
+    for low, high, want in zip(whole.low, whole.high, exact, strict=True):
+        value = (int(low) + (int(high) << 64)) % (1 << bits)
+        assert abs(value - want) <= 2 + 2.0**-18 * want
