@@ -150,8 +150,10 @@ def _times_roots(
 
 
 def beside_roots(rows: Rows, call: Use, made: Format) -> Rows | None:
-    """The same rows, multiplied by their roots before these are Replicated; None where that cannot be."""
-    if rows.root_first or rows.centred or call.ring < RESTING.bits:
+    """The same rows, multiplied by their roots before these are Replicated. None where that cannot be: a bias
+    joins a product before its truncation, and a mean or a root that is an output is Replicated."""
+    more = call.operand(2) is not None or any(call.node.outputs[1:])
+    if rows.root_first or more or call.ring < RESTING.bits:
         return None
     wide = made.bits + _held(rows, call) + rows.root_fraction - made.fraction
     found = replace(rows, wider=wide - call.ring)
@@ -214,7 +216,7 @@ def normalised_cost(rows: Rows, call: Use, made: int | None = None) -> Cost:
         def product_cost(number: int) -> Cost:
             return times_factors_cost(number, rows.count, call.ring, wide, bits)
 
-        total = total + (roots_at_twins_cost(rows) | product)
+        total = total + (roots_at_twins_cost(rows) | (before + product))
         return total + over_parts(rows.number, product_cost, FEW_ROWS)
     total = total + (roots_cost(rows) | (before + product))
     return total + shift_cost(size, held + rows.root_fraction - call.reals.fraction, call.ring, bits=made)

@@ -36,19 +36,20 @@ def _rows(call: Call, shape: tuple[int, ...], axis: int) -> Rows:
     scale, bias = _largest_scale(call), _largest_bias(call)
     rows = Rows(shape, axis, Centring.NONE, epsilon, norm, scale, bias)
     if not normalised_rows(call)[1]:
-        return _without_mean(call, fastest_roots(rows, call.network))
+        return _multiplied(call, fastest_roots(rows, call.network))
     if _centres_terms(call, 0):
-        return fastest_roots(replace(rows, centring=Centring.TERMS), call.network)
+        return _multiplied(call, fastest_roots(replace(rows, centring=Centring.TERMS), call.network))
     mean, exact = (
         fastest_roots(replace(rows, centring=way), call.network) for way in (Centring.MEAN, Centring.EXACT)
     )
     if _wanted(call, 1) or _wanted(call, 2) or not exact.exact:
-        return mean
+        return _multiplied(call, mean)
     ways = {"centred exactly": exact, "less a truncated mean": mean}
-    return ways[call.network.fastest({name: normalised_cost(way, call) for name, way in ways.items()})]
+    found = call.network.fastest({name: normalised_cost(way, call) for name, way in ways.items()})
+    return _multiplied(call, ways[found])
 
 
-def _without_mean(call: Call, after: Rows) -> Rows:
+def _multiplied(call: Call, after: Rows) -> Rows:
     """The fastest way to multiply rows by their roots."""
     made = call.outputs[0].resting
     beside = beside_roots(after, call, made)

@@ -274,3 +274,54 @@ def test_a_bias_that_is_larger_than_the_scale(scale: float) -> None:
     x = rng.normal(size=(3, 5)).astype(np.float32)
     done = MemoryModel(model, at_client=False).run({"x": x})
     assert np.abs(done.outputs["y"] - plain(model, {"x": x})[0]).max() < 1e-4
+
+
+@pytest.mark.parametrize("way", [Way.KEYED, Way.MASKED])
+@pytest.mark.parametrize("public", [True, False])
+@pytest.mark.parametrize("centring", WAYS)
+def test_centred_rows_times_their_roots_before_these_are_replicated(
+    centring: Centring, public: bool, way: Way
+) -> None:
+    """In a round less, as exact as afterwards, however the mean is subtracted."""
+    x = np.round(reals(6, 64, mean=20, scale=3).astype(np.float64) * 2.0**18) / 2.0**18
+    scale = np.full(64, 0.75) if public else np.random.default_rng(3).uniform(0.1, 2.0, 64)
+    kind, made = np.dtype(np.float32), Format(45, 18)
+    product = Operand("x", x.shape, kind, form=Sum3, format=RESTING.finer(18))
+    operand = Operand("scale", (64,), kind, scale if public else None, weight=True, bound=Bound(0.1, 2.0))
+    call = Call(Node("n", "LayerNormalization", "", 23, (), ()), (product, operand), 24, ())
+    after = Rows(x.shape, 1, centring, 1e-6, 100.0, 2.0, way=way)
+    beside = beside_roots(after, call, made)
+    assert beside is not None
+    less, rounds = x - x.mean(axis=1, keepdims=True), []
+    want = less / np.sqrt((less**2).mean(axis=1, keepdims=True) + 1e-6) * scale
+    for rows in (after, beside):
+
+        def program(
+            party: Party, value: Replicated, by: Replicated, rows: Rows = rows
+        ) -> Protocol[Replicated]:
+            given: Shares = value
+            if centring is Centring.TERMS:
+                given = value.as_sum().times_integers(1 << 18, 18)
+            factor = scale if public else by
+            return (yield from normalised(party, given, rows, factor, None, made=made)).value
+
+        run = simulate(program, shared_reals(x), shared_reals(scale))
+        assert run.cost == normalised_cost(rows, call, made.bits)
+        assert np.abs(run.value() - want).max() <= 1e-4
+        rounds.append(run.cost.rounds)
+    assert rounds[0] - rounds[1] == 1
+
+
+@pytest.mark.parametrize(("bias", "outputs", "possible"), [
+    (False, ("y",), True), (False, ("y", ""), True), (True, ("y",), False), (False, ("y", "mean"), False),
+    (False, ("y", "", "root"), False),
+])  # fmt: skip
+def test_a_bias_or_a_mean_that_is_read_waits_for_the_root(
+    bias: bool, outputs: tuple[str, ...], possible: bool
+) -> None:
+    kind = np.dtype(np.float32)
+    x, scale = Operand("x", (6, 64), kind), Operand("scale", (64,), kind, np.ones(64))
+    operands = (x, scale, *([Operand("bias", (64,), kind, np.ones(64))] if bias else []))
+    call = Call(Node("n", "LayerNormalization", "", 23, (), outputs), operands, 24, ())
+    rows = Rows((6, 64), 1, Centring.MEAN, 1e-6, 100.0, 2.0, way=Way.KEYED)
+    assert (beside_roots(rows, call, Format(45, 18)) is not None) == possible
