@@ -15,20 +15,16 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.ciphers.modes import CTR
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.ring.arrays import empty, within
+from onnxpuma.mpc.ring.keys import BLOCK_BYTES, key_stream
 from onnxpuma.mpc.ring.words import Words, word_type
 
 KEY_BYTES = 16
 PART_BYTES = 32  # of randomness that one party contributes to a key
-_BLOCK = 1 << 18  # bytes of the key stream at a time: they stay in the cache
-_ZEROS = bytes(_BLOCK)
 _AHEAD = 1 << 16  # bytes drawn at once for short draws
 _SHORT = 1 << 12  # bytes of the longest of them
 
@@ -67,21 +63,37 @@ def framed(*items: bytes) -> bytes:
 class AesStream:
     """Words from AES-CTR under one key, each key-stream byte used once.
 
-    Short draws are cut from a piece of the stream that is computed at once; the rest of a piece that is too
-    short for the next of them is passed over.
+    nonce: the counter of the first block, most significant byte first; its low 8 bytes count up, and do not
+    run over. Short draws are cut from a piece of the stream that is computed at once; the rest of a piece
+    that is too short for the next of them is passed over.
     """
 
     def __init__(self, key: bytes, nonce: bytes = bytes(16)) -> None:
-        self._encryptor = Cipher(AES(key), CTR(nonce)).encryptor()
+        self._key = key
+        self._index, self._block = divmod(int.from_bytes(nonce, "big"), 1 << 64)
+        self._rest = memoryview(b"")  # of a block that was begun
         self._ahead = empty(0, 8)
         self._left = 0  # bytes of it that are not drawn yet, a multiple of 8
 
     def fill(self, out: np.ndarray) -> None:
         """Overwrite a contiguous array with the next bytes of the stream."""
         view = out.reshape(-1).view(word_type(8)).data
-        for start in range(0, len(view), _BLOCK):
-            piece = view[start : start + _BLOCK]
-            self._encryptor.update_into(memoryview(_ZEROS)[: len(piece)], piece)
+        if self._rest:
+            begun = min(len(view), len(self._rest))
+            view[:begun], self._rest = self._rest[:begun], self._rest[begun:]
+            view = view[begun:]
+        if view:
+            self._go_on(view)
+
+    def _go_on(self, view: memoryview) -> None:
+        """Fill the view from the next block on."""
+        key_stream(self._key, self._index, self._block, view)
+        whole, odd = divmod(len(view), BLOCK_BYTES)
+        self._block += whole
+        if odd:
+            last = empty(BLOCK_BYTES, 8).data
+            key_stream(self._key, self._index, self._block, last)
+            self._block, self._rest = self._block + 1, last[odd:]
 
     def draw(self, shape: tuple[int, ...], bits: int) -> Words:
         """Uniform words of Z_2^bits; the bits of the word type above `bits` are random as well.

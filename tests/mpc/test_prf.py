@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.ciphers.modes import ECB
+from cryptography.hazmat.primitives.ciphers.modes import CTR, ECB
 
 from onnxpuma.mpc.prf import (
     KEY_BYTES,
@@ -69,6 +69,17 @@ def test_short_draws_share_no_byte_and_stay_as_they_were_drawn() -> None:
     for words in drawn[::2]:
         words[...] = 0  # a holder may change its words
     assert all(np.array_equal(words, kept) for words, kept in zip(drawn[1::2], before[1::2], strict=True))
+
+
+def test_pieces_of_any_length_are_one_stream() -> None:
+    """As the library makes it, whoever makes it here."""
+    key, sizes = fresh_key(), (1, 16, 5, 3, 0, 40, 7, 9, 4097, 32, 31, (1 << 19) + 1, 15)
+    expected = Cipher(AES(key), CTR(bytes(16))).encryptor().update(bytes(sum(sizes)))
+    stream, found = AesStream(key), []
+    for size in sizes:
+        found.append(np.empty(size, np.uint8))
+        stream.fill(found[-1])
+    assert b"".join(piece.tobytes() for piece in found) == expected
 
 
 def test_the_stream_is_aes_in_counter_mode() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from onnxpuma.config import MemoryConfig
 from onnxpuma.errors import ConfigError, OnnxpumaError, PlanError, TransportError
 from onnxpuma.mpc.forms import reading
 from onnxpuma.mpc.forms.streamed import Streamed
+from onnxpuma.mpc.forms.weights import Weights
 from onnxpuma.roles.client.client import Client
 from onnxpuma.roles.local.cluster import LocalCluster
 from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.shared.model import SharedModel
+from onnxpuma.roles.shared.weights import open_shares, read_weights
 from onnxpuma.roles.shared.words_file import WORDS
 from tests.mpc.forms.packed import readers
 from tests.roles.layered import VOCABULARY, interpreters, layered_model, run_words
@@ -72,6 +75,18 @@ def test_a_run_computes_the_same_words(folder: Path, part: float, monkeypatch: p
     assert place.streamed or place.packed
     assert np.array_equal(run_words(folder, place, FEED, monkeypatch), every)
     assert not readers()
+
+
+@pytest.mark.parametrize("party", range(3))
+def test_what_look_ups_read_is_made_with_the_weights(folder: Path, party: int) -> None:
+    """Not by the first request, which would wait for it."""
+    model = SharedModel.read(folder)
+    with closing(open_shares(folder, party, model)) as shares:
+        table = read_weights(shares, model, model.residence(None))[next(iter(model.stored))]["table"]
+    assert isinstance(table, Weights)
+    assert table._narrow is not None
+    for narrow, component in zip(table._narrow, table.components, strict=True):
+        assert np.array_equal(narrow, component.astype(np.uint32))
 
 
 def test_weights_that_do_not_fit_are_streamed_by_every_run(hall: Any, folder: Path) -> None:

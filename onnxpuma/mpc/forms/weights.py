@@ -85,5 +85,6 @@ def _components(party: int, kept: Words, blend: Words) -> tuple[Words, Words]:
     """x_i and x_{i+1} of a blend: x_0 - x_1, 2 x_1 + x_2 or x_2 + 2 x_0."""
     if party == 0:
         return kept, kept - blend
-    other = blend - kept - kept
+    other = blend - kept
+    other -= kept
     return (kept, other) if party == 1 else (other, kept)

@@ -39,7 +39,21 @@ KEPT = 60  # fraction bits of the stored tables, from which every coarser one is
 
 @lru_cache(maxsize=8)
 def _stored(bits: int, count_bits: int) -> tuple[Integers, Integers]:
-    """Cosine and sine of 2 pi i / 2^bits for i below 2^count_bits, with KEPT bits."""
+    """Cosine and sine of 2 pi i / 2^bits for i below 2^count_bits, with KEPT bits.
+
+    Of a whole circle an eighth is computed and mirrored, since integers of arbitrary size take their time.
+    """
+    if bits != count_bits or bits < 3:
+        return _turned(bits, count_bits)
+    cosine, sine = _turned(bits, bits - 3)
+    middle = tuple((exact([x]) >> (_PRECISION - KEPT)).astype(np.int64) for x in _root(3))
+    quarter = joined([cosine, middle[0], sine[:0:-1]]), joined([sine, middle[1], cosine[:0:-1]])
+    half = joined([quarter[0], -quarter[1]]), joined([quarter[1], quarter[0]])
+    return joined([half[0], -half[0]]), joined([half[1], -half[1]])
+
+
+def _turned(bits: int, count_bits: int) -> tuple[Integers, Integers]:
+    """`_stored`, each half of the points from the half before."""
     cosine, sine = exact([1 << _PRECISION]), exact([0])
     for place in range(count_bits):
         c, s = _root(bits - place)

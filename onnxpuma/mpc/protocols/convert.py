@@ -52,9 +52,10 @@ def _masked(party: Party, z: Sum3, pivot: int) -> Sum3:
     if role != V:
         mask = party.draw(pivot + 1, z.shape, z.bits)
         words = words + mask if role == U else words - mask
-    if role != U:
-        mask = party.draw(pivot, z.shape, z.bits)
-        words = words + mask if role == PIVOT else words - mask
+    if role == V:
+        words = words - party.draw(pivot, z.shape, z.bits)
+    elif role == PIVOT:
+        words += party.draw(pivot, z.shape, z.bits)
     return Sum3(z.party, words, z.format)
 
 

@@ -10,8 +10,9 @@ from decimal import ROUND_CEILING, Decimal, localcontext
 from functools import lru_cache
 
 from onnxpuma.errors import ProtocolError
+from onnxpuma.mpc import ring
 from onnxpuma.mpc.ring.arrays import constants
-from onnxpuma.mpc.ring.words import WIDEST, Words, resized, word
+from onnxpuma.mpc.ring.words import WIDEST, Words, word
 
 _LOW_BITS = 10  # of an argument that the fine table covers
 _LOW_FRACTION = 20
@@ -45,7 +46,8 @@ def power(words: Words, bits: int, point: int, start: int, fraction: int) -> Wor
     low_bits, shift = min(_LOW_BITS, bits), held - fraction
     if shift < 1:
         raise ProtocolError(f"powers of e with {fraction} fraction bits", f"at most {held - 1}")
-    place = resized(words, WIDEST)
-    fine = low[place & word((1 << low_bits) - 1, WIDEST)]
-    whole = high[place >> word(low_bits, WIDEST)] * fine
-    return (whole + word(1 << (shift - 1), WIDEST)) >> word(shift, WIDEST)
+    whole = ring.gather_table(low, words, 1, 0, low_bits)
+    whole *= ring.gather_table(high, words, 1, low_bits, bits - low_bits) if bits > low_bits else high[0]
+    whole += word(1 << (shift - 1), WIDEST)
+    whole >>= word(shift, WIDEST)
+    return whole

@@ -118,13 +118,22 @@ class SharedModel:
     def residence(self, memory: int | None, firm: bool = True) -> Residence:
         """Where each array stays at a server whose weights may take so many bytes of memory; None: as many as
         they need. ConfigError when a `firm` budget is too little."""
-        streams, tables = set(self.arrays), set[str]()
+        streams = set(self.arrays)
         for graph, names in self.stored.items():
             blueprint = self.graphs[graph]
             able = streamable(blueprint.graph, blueprint.weights)
             streams -= {names[weight] for weight in blueprint.weights if weight not in able}
-            tables |= {names[weight] for weight in looked_up(blueprint.graph) if weight in names}
-        return residence(self.tensors, streams, memory, tables, firm)
+        return residence(self.tensors, streams, memory, self.tables, firm)
+
+    @property
+    def tables(self) -> set[str]:
+        """The stored arrays in which ids are looked up."""
+        return {
+            names[weight]
+            for graph, names in self.stored.items()
+            for weight in looked_up(self.graphs[graph].graph)
+            if weight in names
+        }
 
     # ---- on disk --------------------------------------------------------------------------------------
 

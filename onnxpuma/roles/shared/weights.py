@@ -10,6 +10,7 @@ from typing import TypeVar
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.forms.streamed import Streamed
 from onnxpuma.mpc.forms.weights import Weights
+from onnxpuma.mpc.protocols.dpf import BITS
 from onnxpuma.mpc.sharing import held
 from onnxpuma.plan.weights.residence import Residence
 from onnxpuma.roles.shared.model import SharedModel
@@ -42,15 +43,18 @@ def open_shares(model_dir: str | Path, party: int, model: SharedModel) -> Shares
 
 def read_weights(shares: Shares, model: SharedModel, place: Residence) -> dict[str, dict[str, Replicated]]:
     """The weights by graph and name, each where `place` says: those that stay are read and made from keys
-    now, and a run reads the others as long as `shares` are open. PlanError when words that are read now do
-    not match their tag."""
-    streamed, packed = set(place.streamed), set(place.packed)
+    now, and a run reads the others as long as `shares` are open. Tables that stay as words get those that
+    look-ups read beside them, which the first request would make else. PlanError when words that are read now
+    do not match their tag."""
+    streamed, packed, tables = set(place.streamed), set(place.packed), model.tables
     found: dict[str, Replicated] = {}
     for name, (_, format) in shares.tensors.items():
         if name in streamed or name in packed:
             found[name] = Streamed(shares.party, stored(shares, name, name in packed), format)
         else:
-            found[name] = _words(shares, name)
+            found[name] = words = _words(shares, name)
+            if name in tables:
+                words.narrowed(BITS)
     return _by_graph(model, found)
 
 
