@@ -4,6 +4,7 @@ OnnxpumaError
 ├── ModelError                 the ONNX file cannot be read, is damaged or is not valid
 │   └── UnsupportedModelError  it is valid, but some of its nodes have no secure kernel (all are named)
 ├── InputError                 a name, shape, dtype or value from the caller does not fit the model
+│   └── TooLongError           a text has more tokens than the model has positions
 ├── PlanError                  the model cannot be planned for these shapes, or two sides hold different plans
 ├── ConfigError                cluster.toml, a key file or a command-line option is wrong
 ├── BuildError                 something the installation needs is missing
@@ -11,7 +12,7 @@ OnnxpumaError
 ├── AccuracyError              a result on shares is further from the one in the clear than is allowed
 ├── BudgetError                the model's owner allows this client no more answers
 ├── CanaryError                an answer to a canary is wrong: a server departed from the program
-├── ReceiptError           a receipt is missing, forged, damaged or at odds with itself
+├── ReceiptError               a receipt is missing, forged, damaged or at odds with itself
 ├── ProtocolError              a protocol was called outside its stated conditions
 └── TransportError             bytes did not arrive whole, in time, in step, or from the right sender
     ├── AuthenticationError    a public key is not on the list
@@ -91,6 +92,10 @@ class InputError(OnnxpumaError):
     """A name, shape, dtype or value from the caller does not fit the model."""
 
     exit_status = 4
+
+
+class TooLongError(InputError):
+    """A text has more tokens than the model has positions."""
 
 
 class PlanError(OnnxpumaError):

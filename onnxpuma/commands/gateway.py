@@ -75,7 +75,7 @@ def gateway(
     ] = None,
     workers: Annotated[
         int, typer.Option("--workers", min=1, max=64, help="Requests that a trio of servers gets at a time.")
-    ] = 8,
+    ] = 16,
     canaries: Annotated[
         list[Path],
         typer.Option(

@@ -15,6 +15,7 @@ from onnxpuma.errors import (
     OnnxpumaError,
     RemoteError,
     RequestTimeoutError,
+    TooLongError,
     TransportError,
     UnreliableError,
     UnsupportedModelError,
@@ -24,6 +25,7 @@ RETRY_SECONDS = 2.0  # where nothing is known of how long a server stays busy
 
 # The status of each error, and OpenAI's type of it; the first class that fits counts.
 _STATUS: tuple[tuple[type[OnnxpumaError], int, str, str], ...] = (
+    (TooLongError, 400, "invalid_request_error", "context_length_exceeded"),
     (InputError, 400, "invalid_request_error", "invalid_input"),
     (UnsupportedModelError, 400, "invalid_request_error", "unsupported_model"),
     (BusyError, 429, "rate_limit_error", "servers_busy"),

@@ -15,7 +15,7 @@ from onnxpuma.tasks.build import pipeline
 from onnxpuma.tasks.port import Runner
 from onnxpuma.tasks.secure import SecureRunner
 
-WORKERS = 8
+WORKERS = 16  # as many requests as servers run together by default
 WAITING = 64  # requests that may wait for a worker
 _RECENT = 0.2  # weight of the latest request in the mean duration
 

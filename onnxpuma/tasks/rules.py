@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxpuma.errors import InputError
+from onnxpuma.errors import InputError, TooLongError
 from onnxpuma.tasks.folder import ModelFolder
 from onnxpuma.tasks.sampling import Sampling
 
@@ -103,7 +103,7 @@ def rules(folder: ModelFolder, options: WritingOptions, prompt: int) -> Rules:
 def _most(folder: ModelFolder, options: WritingOptions, prompt: int) -> int:
     room = None if folder.positions is None else folder.positions - prompt
     if room is not None and room < 1:
-        raise InputError(
+        raise TooLongError(
             f"the prompt has {prompt} tokens, the model has {folder.positions} positions",
             "shorten it: the answer needs at least one position",
         )

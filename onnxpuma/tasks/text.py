@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxpuma.errors import InputError
+from onnxpuma.errors import InputError, TooLongError
 
 
 def checked(text: Any) -> str:
@@ -46,7 +46,7 @@ def check_length(tokens: int, most: int | None) -> None:
     if tokens == 0:
         raise InputError("the tokenizer makes no token of the text", "pass another text")
     if most is not None and tokens > most:
-        raise InputError(
+        raise TooLongError(
             f"the text has {tokens} tokens, the model has {most} positions",
             "shorten it, or have it cut: truncation=True, where the task has this option",
         )

@@ -186,8 +186,9 @@ def test_errors_as_the_client_sees_them(plain: Any) -> None:
         said(plain, model="endless")
     with pytest.raises(openai.BadRequestError, match="story is a model for text-generation"):
         plain.client.embeddings.create(model="story", input="x")
-    with pytest.raises(openai.BadRequestError, match="the model has 64 positions"):
+    with pytest.raises(openai.BadRequestError, match="the model has 64 positions") as caught:
         said(plain, messages=[{"role": "user", "content": "x" * 70}])
+    assert caught.value.code == "context_length_exceeded"
     with pytest.raises(openai.BadRequestError, match="have 3 dimensions"):
         plain.client.embeddings.create(model="vectors", input="x", dimensions=7)
     with pytest.raises(openai.BadRequestError, match="ask for at most 128"):
