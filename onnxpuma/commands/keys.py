@@ -12,7 +12,7 @@ from onnxpuma.errors import ConfigError
 
 PARTIES = 3
 PEER_PORT, CLIENT_PORT = 7000, 7100  # of the first server on a host; the next ones follow
-PUBLIC, KEY_LENGTH = ".public", 40
+PUBLIC, SECRET, KEY_LENGTH = ".public", ".secret", 40
 _HINT = (
     "write --party alice=alice.example.org:alice.public --client ann=ann.public; quote a key that is no file"
 )
@@ -76,7 +76,7 @@ def init(
     from onnxpuma.config import PartyConfig, read_cluster
 
     if party and len(party) != PARTIES:
-        raise ConfigError(f"--party is given {len(party)} times", "name three servers, or none")
+        raise ConfigError(f"--party names {len(party)} of three servers", "name all three, or none")
     servers = [_server(text) for text in party]
     hosts = [host for _, host, _ in servers]
     parties = []
@@ -106,6 +106,16 @@ def _server(text: str) -> tuple[str, str, str]:
     name, rest = _named("--party", text, "NAME=HOST:KEY")
     cut = rest.rfind(":") if rest.endswith(PUBLIC) else len(rest) - KEY_LENGTH - 1
     if cut < 1 or rest[cut] != ":":
+        host, colon, key = rest.rpartition(":")
+        if host and key.endswith(SECRET):
+            raise ConfigError(
+                f"--party {name} names the secret key {key}",
+                "name the .public file that keygen wrote with it",
+            )
+        if host and colon and key:
+            raise ConfigError(
+                f"the key of --party {name}, {key!r}, is neither a public key nor a .public file", _HINT
+            )
         raise ConfigError(f"--party {text} is not NAME=HOST:KEY", _HINT)
     return name, rest[:cut], rest[cut + 1 :]
 

@@ -98,7 +98,9 @@ def test_a_key_with_the_signs_that_separate_is_read_whole(cli, tmp_path: Path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--party", "alice=h:k"], "--party is given 1 times"),
+        (["--party", "alice=h:k"], "--party names 1 of three servers"),
+        (["--party", "alice=h:k"] * 3, "the key of --party alice, 'k', is neither a public key nor"),
+        (["--party", "alice=h:alice.secret"] * 3, "names the secret key alice.secret"),
         (["--party", "alice"] * 3, "--party alice is not NAME=HOST:KEY"),
         (["--party", "alice=host"] * 3, "is not NAME=HOST:KEY"),
         (["--client", "ann=short"], "not a public key"),
