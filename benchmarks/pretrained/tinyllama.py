@@ -12,7 +12,7 @@ from pretrained.llama_gguf import convert
 from pretrained.onnx_files import exported_in_place
 from pretrained.packages import TINYLLAMA
 
-EXTENT = Extent(prompts=2, prompt_tokens=16, new_tokens=12, context=24, held=1)
+EXTENT = Extent(prompts=1, prompt_tokens=16, new_tokens=16, context=24, held=1)
 
 
 def prepare(sources: Sequence[Path], folder: Path) -> Folders:

@@ -48,11 +48,12 @@ def random_config(name: str, tiny: bool, layers: int | None = None) -> Any:
     if tiny:
         config = type(config).from_dict(shrunk(config.to_dict()))
     if layers is not None:
-        _cut(config, layers)
+        cut(config, layers)
     return config
 
 
-def _cut(config: Any, layers: int) -> None:
+def cut(config: Any, layers: int) -> None:
+    """Keep the first layers alone. Raises ExportError for a configuration without such a number."""
     if getattr(config, "num_hidden_layers", None) is None or config.is_encoder_decoder:
         raise ExportError(
             f"the configuration of {config.model_type} has no single number of layers", "omit --layers"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from argparse import Namespace
@@ -13,9 +14,11 @@ import torch
 import transformers
 
 from exporting import ExportError, checkpoints, in_place, onnx_file
-from exporting.architectures import is_folder, random_config
+from exporting.architectures import cut, is_folder, random_config
 from exporting.causal import causal
+from exporting.parts import Part
 from exporting.random_shards import write_random
+from exporting.repeat import TRACED, repeat
 from exporting.shards import Stored, bring, has_shards, read_shards
 from exporting.skeleton import shapes_of, skeleton
 from exporting.tasks import Task
@@ -97,7 +100,7 @@ def export_in_place(options: Namespace, task: Task) -> tuple[ir.Model, Any, list
         used = {name: stored[name] for name in stored if stored[name] in places.values()}
         stored, written = bring(used, out)
     places = in_place.places_of(model, stored)
-    graph = onnx_file.tidy(in_place.trace(part, options.sequence))
+    graph = _traced(config, task, part, options.sequence)
     in_place.attach(graph.graph, model, places)
     path = out / part.file
     path.with_name(path.name + ".data").unlink(missing_ok=True)  # of an earlier export that held its weights
@@ -118,6 +121,21 @@ def export_in_place(options: Namespace, task: Task) -> tuple[ir.Model, Any, list
         *(f"without  {reason}" for reason in skipped),
     ]
     return graph, part, lines
+
+
+def _traced(config: Any, task: Task, part: Part, sequence: int) -> ir.Model:
+    """The model's graph: of alike layers a few are traced, and repeated."""
+    layers = getattr(config, "num_hidden_layers", 0)
+    if layers > TRACED and len(set(getattr(config, "layer_types", None) or ["the only"])) == 1:
+        few = copy.deepcopy(config)
+        cut(few, TRACED)
+        short = skeleton(few, task)
+        with torch.device("meta"):
+            (beginning,) = causal(short)
+        graph = onnx_file.tidy(in_place.trace(beginning, sequence))
+        if repeat(graph.graph, layers, list(part.axes), part.outputs):
+            return graph
+    return onnx_file.tidy(in_place.trace(part, sequence))
 
 
 def _described(places: dict[str, Stored]) -> str:
