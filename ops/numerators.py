@@ -206,7 +206,7 @@ def reciprocals_at_twins(
 ) -> Protocol[list[LongPair]]:
     """`row_reciprocals` of each part, mod 2^(ring + wider). Rounds: one less."""
     digits, made = _sums_read(longest, how, ring)
-    way = _way(_counts(parts), longest, ring, how, network)
+    way = _way(_counts(parts), longest, ring, how, network, wider)
 
     def inverse(part: Powers) -> Protocol[LongPair]:
         sums = pass_on(party, part.shares.modulo(ring_of(digits)).run_sums(part.starts))
@@ -219,9 +219,11 @@ def _counts(parts: Sequence[Powers]) -> tuple[int, ...]:
     return tuple(len(part.starts) for part in parts)
 
 
-def _way(counts: tuple[int, ...], longest: int, ring: int, how: Reading, network: Network) -> Way:
+def _way(
+    counts: tuple[int, ...], longest: int, ring: int, how: Reading, network: Network, wider: int = 0
+) -> Way:
     """The way to reciprocals that takes the least time on this network."""
-    return fastest(network, lambda way: _reciprocals_cost(counts, longest, ring, how, way))
+    return fastest(network, lambda way: _reciprocals_cost(counts, longest, ring, how, way, wider), wider)
 
 
 def _sums_read(longest: int, how: Reading, ring: int) -> tuple[tuple[int, int], Format]:
@@ -235,7 +237,8 @@ def row_reciprocals_cost(
 ) -> Cost:
     """wider: of `reciprocals_at_twins`. Raises ProtocolError where no ring is that wide."""
     counts = tuple(rows.stop - rows.start for rows, _ in runs(lengths))
-    return _reciprocals_cost(counts, longest, ring, how, _way(counts, longest, ring, how, network), wider)
+    way = _way(counts, longest, ring, how, network, wider)
+    return _reciprocals_cost(counts, longest, ring, how, way, wider)
 
 
 @lru_cache(maxsize=256)  # the layers of a model ask alike
