@@ -81,7 +81,7 @@ def gumbel(party: Party, shape: tuple[int, ...], scale: npt.ArrayLike, format: F
     variable. Conditions: 0 <= scale <= MOST_SCALE; a fraction of at most 26 bits. Error: the three parts are
     rounded to units of the result; the density before that is right to 1e-12. Rounds and bits: none.
     """
-    factor = from_integers(np.rint(np.asarray(scale, np.float64) * 2.0**SCALE_BITS).astype(np.int64), WIDEST)
+    factor = from_integers(np.rint(np.multiply(scale, 2.0**SCALE_BITS)).astype(np.int64), WIDEST)
     shift = FRACTION + SCALE_BITS - format.fraction
 
     def component(key: int) -> Words:
