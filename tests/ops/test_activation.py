@@ -14,6 +14,7 @@ from onnxpuma.errors import UnsupportedModelError
 from onnxpuma.mpc.cost import Network
 from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.protocols.pivots import SMALLEST_SPREAD
 from onnxpuma.mpc.ring.words import from_integers, signed
 from onnxpuma.mpc.simulate import shared_words, simulate
 from onnxpuma.ops.activation import LEAST_RELU, RELU_FRACTION, SIGN_SHIFT, relu_part
@@ -39,7 +40,7 @@ def test_smooth_activations_on_their_range(check: Check, op: str, tolerance: flo
 @pytest.mark.parametrize("approximate", ["none", "tanh"])
 def test_both_kinds_of_gelu_above_the_spread(check: Check, approximate: str) -> None:
     x = np.random.default_rng(0).normal(0, 3, (3, 7, 101)).astype(np.float32)
-    assert x.size > 1536
+    assert x.size > SMALLEST_SPREAD
     check(compare("Gelu", {"x": x}, approximate=approximate), 2e-3)
 
 

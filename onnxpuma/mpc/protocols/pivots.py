@@ -18,7 +18,7 @@ from onnxpuma.mpc.party import Party, Protocol, parallel
 S = TypeVar("S", bound=Form)
 P = TypeVar("P")
 T = TypeVar("T")
-SMALLEST_SPREAD = 1536  # elements; for fewer, three sets of messages cost more than they balance
+SMALLEST_SPREAD = 2048  # elements; for fewer, three sets of messages cost more than they balance
 FEW_ROWS = 96  # rows with one number each; fewer are led by one pivot
 
 
