@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-TRACED = (
-    4  # layers: the first may make what all share, the last two are compared, and read one like themselves
-)
+# Layers: the first may make what all share, the last two are compared, and read one like themselves.
+TRACED = 4
 _SMALL = 64  # elements of a constant that is compared
 
 _Block = Sequence[ir.Node]
