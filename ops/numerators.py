@@ -223,7 +223,7 @@ def _way(
     counts: tuple[int, ...], longest: int, ring: int, how: Reading, network: Network, wider: int = 0
 ) -> Way:
     """The way to reciprocals that takes the least time on this network."""
-    return fastest(network, lambda way: _reciprocals_cost(counts, longest, ring, how, way, wider), wider)
+    return fastest(network, lambda way: _reciprocals_cost(counts, longest, ring, how, way, wider))
 
 
 def _sums_read(longest: int, how: Reading, ring: int) -> tuple[tuple[int, int], Format]:

@@ -38,7 +38,8 @@ class Way(Enum):
     MASKED = "root in a wide ring"
     # The pivot deals keys that yield the thresholds' bits: 3 rounds, more bytes.
     KEYED = "root by keys"
-    # The ring just holds the product, and the result is lifted: 6 rounds, the fewest bytes.
+    # The ring just holds the product, and the result is lifted: 6 rounds, the fewest bytes. A result that
+    # stays at the twins is not lifted: there it is MASKED.
     NARROW = "root, then a lift"
 
     @property
@@ -46,9 +47,9 @@ class Way(Enum):
         return self is Way.KEYED
 
 
-def fastest(network: Network, cost: Callable[[Way], Cost], wider: int = 0) -> Way:
-    """The way that takes the least time on this network; with `wider` (`Scales`) nothing is lifted."""
-    return network.fastest({way: cost(way) for way in Way if not (wider and way is Way.NARROW)})
+def fastest(network: Network, cost: Callable[[Way], Cost]) -> Way:
+    """The way that takes the least time on this network."""
+    return network.fastest({way: cost(way) for way in Way})
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,8 @@ class Scales:
         product = result_fraction(all_series()[name], fraction, gain)
         shift = product + undone - format.fraction
         width = format.bits
-        if way is Way.NARROW:
+        if way is Way.NARROW and not wider:
             width = min(width, max(4, product + _ABOVE + most + 1 - shift))
-        if wider and way is Way.NARROW:
-            raise ProtocolError(f"{name} at the twins by {way.value}", "another way: that one lifts")
         apart = wider and not 0 <= shift < WIDEST  # of the ends of a shift of two limbs
         if apart or not 0 < width + wider + shift <= LONGEST:
             raise ProtocolError(f"{name} divided by 2^{undone} in {format}", "a result that has bits left")
