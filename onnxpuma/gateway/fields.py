@@ -26,7 +26,6 @@ _IGNORED = frozenset(
 )
 
 _LOGITS = "the servers open one token and keep the logits as shares"
-_DRAWN = "the servers draw the random numbers, and no one can fix them"
 _PARSED = "the servers choose each token without seeing the text, so none can hold it to a grammar"
 _WORDS_ALONE = "the model takes and writes text alone"
 _STORED = "the gateway stores nothing"
@@ -34,7 +33,6 @@ _STORED = "the gateway stores nothing"
 # Field -> the values that ask for nothing, and why others are refused. None always asks for nothing.
 _Reasons = Mapping[str, tuple[tuple[Any, ...], str]]
 _WRITING: _Reasons = {
-    "seed": ((), _DRAWN),
     "best_of": ((1,), _LOGITS),
     "suffix": (("",), "the model continues a text, and fills no gap"),
     "use_beam_search": ((False,), "the search on shares has no beams"),
@@ -102,6 +100,7 @@ class Writing(Asked):
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     repetition_penalty: float | None = Field(None, gt=0, le=10)
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    seed: int | None = None  # of a greedy answer alone, which draws nothing
     fixed_length: bool | None = None
     draft: Literal["none", "prompt"] | None = None
     draft_tokens: int | None = Field(None, ge=1)

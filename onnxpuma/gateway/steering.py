@@ -11,7 +11,10 @@ _SHAPES = ("temperature", "top_p", "top_k", "min_p")
 
 
 def options_of(asked: Writing) -> dict[str, Any]:
-    """The options of a pipeline for this request; what it leaves out is the pipeline's choice."""
+    """The options of a pipeline for this request; what it leaves out is the pipeline's choice.
+
+    Raises Refused for a seed where tokens are drawn.
+    """
     plain = {
         "max_new_tokens": asked.most,
         "min_new_tokens": asked.min_tokens,
@@ -32,6 +35,14 @@ def _search(asked: Writing) -> dict[str, Any]:
         given = {}
     shaped = given.get("top_p", 1) < 1 or given.get("top_k", 0) > 0 or given.get("min_p", 0) > 0
     if "temperature" in given or shaped:
+        if asked.seed is not None:
+            raise Refused(
+                "'seed' is not supported with sampling:"
+                " the servers draw the random numbers, and no one can fix them",
+                "omit seed, or ask for temperature 0, where nothing is drawn",
+                param="seed",
+                code="unsupported_parameter",
+            )
         return {"do_sample": True, **given, **penalties}
     if penalties:
         return {"do_sample": True, "temperature": 0.0, **penalties}

@@ -34,7 +34,7 @@ const messages = [{ role: "user", content: "tell me" }];
   const vectors = await client.embeddings.create({ model: "vectors", input: ["ab", "b"] });
   told.vectors = vectors.data.map((each) => each.embedding.length);
   told.refused = await client.chat.completions
-    .create({ model: "story", messages, seed: 1 })
+    .create({ model: "story", messages, temperature: 1, seed: 1 })
     .catch((error) => [error.status, error.param, error.constructor.name]);
   console.log(JSON.stringify(told));
 })();

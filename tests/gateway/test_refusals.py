@@ -22,7 +22,6 @@ CHAT = {"model": "story", "messages": [{"role": "user", "content": "x"}]}
     [
         ("logprobs", True, "keep the logits as shares"),
         ("top_logprobs", 3, "keep the logits as shares"),
-        ("seed", 7, "the servers draw the random numbers"),
         ("response_format", {"type": "json_schema", "json_schema": {}}, "without seeing the text"),
         ("response_format", {"type": "json_object"}, "without seeing the text"),
         ("tools", [{"type": "function", "function": {"name": "f"}}], "without seeing the text"),
@@ -51,6 +50,20 @@ def test_what_cannot_be_had_on_shares(field: str, value: Any, reason: str) -> No
 )
 def test_what_asks_for_nothing_is_no_matter(neutral: dict[str, Any]) -> None:
     assert options_of(read(ChatRequest, json.dumps(CHAT | neutral).encode())) == {}
+
+
+@pytest.mark.parametrize("drawn", [{"temperature": 0.7}, {"top_p": 0.9}, {"top_k": 5}, {"min_p": 0.1}])
+def test_a_seed_cannot_fix_a_draw(drawn: dict[str, Any]) -> None:
+    asked = read(ChatRequest, json.dumps(CHAT | drawn | {"seed": 7}).encode())
+    with pytest.raises(Refused, match="the servers draw the random numbers") as found:
+        options_of(asked)
+    assert (status_of(found.value), found.value.param) == (400, "seed")
+
+
+@pytest.mark.parametrize("greedy", [{}, {"temperature": 0}, {"temperature": 0, "presence_penalty": 1}])
+def test_a_seed_changes_nothing_of_a_greedy_answer(greedy: dict[str, Any]) -> None:
+    seeded = read(ChatRequest, json.dumps(CHAT | greedy | {"seed": 7}).encode())
+    assert options_of(seeded) == options_of(read(ChatRequest, json.dumps(CHAT | greedy).encode()))
 
 
 @pytest.mark.parametrize(
