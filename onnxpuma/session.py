@@ -190,6 +190,10 @@ class InferenceSession:
         total = len(feeds) if isinstance(feeds, Sized) else None
         return self._each(pieces(feeds, count), total, output_names, progress)
 
+    def run_with_iobinding(self, *_: object) -> NoReturn:
+        """Refused, as `io_binding`."""
+        self.io_binding()
+
     def io_binding(self) -> NoReturn:
         """Refused: there is no device on which inputs or outputs could lie."""
         raise InputError(

@@ -142,7 +142,9 @@ def read_key_line(path: Path, secret_prefix: str = "") -> str:
             status = os.fstat(file.fileno())
             lines = file.read().splitlines()
     except FileNotFoundError:
-        raise ConfigError(f"there is no key file {path}", "generate a pair with `onnxpuma keygen`") from None
+        raise ConfigError(
+            f"there is no key file {path}", "name yours, or generate a pair with `onnxpuma keygen`"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"cannot read the key file {path}: {error}", "name a file that `onnxpuma keygen` wrote"

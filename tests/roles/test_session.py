@@ -69,6 +69,8 @@ def test_what_onnxruntime_tells_of_a_model(session: InferenceSession) -> None:
     assert session.get_provider_options().keys() == set(session.get_providers())
     with pytest.raises(InputError, match="no IOBinding"):
         session.io_binding()
+    with pytest.raises(InputError, match="no IOBinding"):
+        session.run_with_iobinding(None)
 
 
 def test_a_repr_tells_what_it_is_and_no_value(

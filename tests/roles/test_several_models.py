@@ -40,6 +40,14 @@ def difference(ours: dict[str, Part], theirs: dict[str, Part]) -> PlanError | No
     return here.difference(1, hello)
 
 
+def test_a_name_in_place_of_the_shared_model_is_refused() -> None:
+    config: Any = None  # nothing of it is read
+    name: Any = "small"
+    with pytest.raises(ConfigError, match="model is the text 'small'") as refused:
+        Client(config, config, name)
+    assert "model_name='small'" in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("theirs", "said"),
     [

@@ -84,8 +84,9 @@ def test_damaged_key_files_are_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_a_missing_or_binary_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="there is no key file"):
+    with pytest.raises(ConfigError, match="there is no key file") as missing:
         read_secret_key(tmp_path / "nobody.secret")
+    assert "name yours" in str(missing.value)
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="cannot read the key file"):
         read_public_key(tmp_path / "binary")

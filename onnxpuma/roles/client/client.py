@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.config import ClusterConfig
-from onnxpuma.errors import OnnxpumaError, PlanError
+from onnxpuma.errors import ConfigError, OnnxpumaError, PlanError
 from onnxpuma.mpc.cost import Network
 from onnxpuma.observe import Progress
 from onnxpuma.plan.blueprint import Blueprint
@@ -59,6 +59,8 @@ class Client:
         halt: Event | None = None,  # another thread sets it to end a request with a CancelledError
         mixing: Mixing | None = None,  # canaries that ride beside requests
     ) -> None:
+        if isinstance(model, str):
+            raise ConfigError(f"model is the text '{model}'", f"a model's name is model_name='{model}'")
         self._config, self._keys = config, keys
         timeouts = config.timeouts
         places = [Peer(party.client_address, party.public_key) for party in config.parties]
