@@ -88,7 +88,7 @@ _READ = FRACTION + WIDE.unit + WIDE.digit_bits(2.0**_UNITS)  # bits of an argume
 
 
 def weights_of(party: Party, y: Replicated, bits: int) -> Protocol[Replicated]:
-    """e^(y - 32), _WEIGHT fraction bits mod 2^bits."""
+    """e^(y - 32), _WEIGHT fraction bits mod 2^bits. Condition: y is at most WINDOW."""
 
     def each(part: Replicated, pivot: int) -> Protocol[Replicated]:
         seen = see(party, part.modulo(_READ), pivot).plus_numbers(WIDE.top - 2.0**_UNITS)

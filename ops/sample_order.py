@@ -38,6 +38,10 @@ from onnxpuma.ops.sample_filters import (
 )
 from onnxpuma.ops.sample_steering import Steering
 
+# A score is rounded three times, its place among the others by their exact values: it comes out less than
+# this above the largest.
+_ABOVE = 4 * 2.0**-FRACTION
+
 
 @dataclass(frozen=True)
 class Ordered:
@@ -179,7 +183,7 @@ def _passing(
         wide = yield from lift(party, see(party, apart.flat(), pivot), how.bits + FRACTION)
         wide = wide.reshape(apart.shape).with_fraction(FRACTION)
         cool = wide.times_integers(how.factors, FRACTION).lowered(FRACTION)
-        y = yield from windowed(party, cool.plus_numbers(WINDOW))
+        y = yield from windowed(party, cool.plus_numbers(WINDOW - _ABOVE))
         weights = yield from weights_of(party, y, bits)
         weights = weights if gone is None else weights.zeroed(gone)
         share = yield from share_of(party, weights.sum(-1), steering.shares[:, 0])
