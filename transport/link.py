@@ -26,15 +26,22 @@ Buffer: TypeAlias = "bytes | bytearray | memoryview | np.ndarray[Any, Any]"
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """Where a message belongs; the receiver compares it with its own place before it reads a word."""
+    """Where a message belongs; the receiver compares it with its own place before it reads a word.
 
-    session: bytes  # 16 random bytes, used for one run
+    Raises ProtocolError when the session has another length.
+    """
+
+    session: bytes  # SESSION_BYTES random bytes, used for one run
     step: int  # index of the plan step
     round: int  # number of the exchange within the session
     label: str  # operator and node name: compared too, and shown in error messages
     place: bytes = field(init=False, repr=False, compare=False)  # all of it, as messages begin with it
 
     def __post_init__(self) -> None:
+        if len(self.session) != SESSION_BYTES:  # `pack` would pad or cut it
+            raise ProtocolError(
+                f"a session id has {len(self.session)} bytes, not {SESSION_BYTES}", "draw it by os.urandom"
+            )
         label = self.label.encode()
         head = PLACE.pack(0, len(label), self.step, self.round, self.session)
         object.__setattr__(self, "place", head + label + bytes(-(len(label) + 4) % 8))

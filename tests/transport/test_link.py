@@ -129,6 +129,13 @@ def test_a_buffer_that_is_not_contiguous_is_refused(links: Links) -> None:
         links[0].send(1, TAG, [np.zeros((4, 4))[:, 1]])
 
 
+@pytest.mark.parametrize("session", [b"", SESSION[:-1], SESSION + b"0"])
+def test_a_session_id_of_another_length_is_refused(session: bytes) -> None:
+    """Padded or cut, two of them would be one."""
+    with pytest.raises(ProtocolError, match=f"{len(session)} bytes, not 16"):
+        Tag(session, 3, 14, "MatMul")
+
+
 @pytest.mark.parametrize(
     "theirs",
     [Tag(SESSION, 4, 14, TAG.label), Tag(SESSION, 3, 15, TAG.label), Tag(SESSION, 3, 14, "Gelu encoder.1")],
