@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from onnxpuma.errors import RequestTimeoutError
 from onnxpuma.interpreter import Interpreter
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated, Sum3
@@ -30,6 +31,10 @@ class Honest:
         self.party, self.applied = party, False
 
     def link(self, link: Link) -> Link:
+        return link
+
+    def link_of_another(self, link: Link) -> Link:
+        """The link of a server beside it."""
         return link
 
     def interpreter(self, weights: Mapping[str, Any]) -> Interpreter:
@@ -197,10 +202,36 @@ class Relays(Honest, ABC):
         """What it sends in place of a message; None: nothing."""
 
 
+class _Patient(WrappedLink):
+    """Gives up a peer only when that one withholds its messages, however slow the machine is."""
+
+    def __init__(self, link: Link, deviation: Withholds) -> None:
+        super().__init__(link)
+        self._deviation = deviation
+
+    def receive(self, peer: int, tag: Tag) -> list[memoryview]:
+        while True:
+            try:
+                return super().receive(peer, tag)
+            except RequestTimeoutError:
+                if peer == self._deviation.party and self._deviation.applied:
+                    raise
+
+
 class Withholds(Relays):
-    """Sends nothing from some message on."""
+    """Sends nothing from some message on.
+
+    It, who waits for it, and who waits for either would all give up after the same time: whose error comes
+    first would be left to chance. So only who waits for it gives up.
+    """
 
     completes = False
+
+    def link(self, link: Link) -> Link:
+        return super().link(_Patient(link, self))
+
+    def link_of_another(self, link: Link) -> Link:
+        return _Patient(link, self)
 
     def made(self, peer: int, tag: Tag, buffers: list[memoryview]) -> tuple[Tag, Sequence[Buffer]] | None:
         self.applied = self.applied or tag.round == 5

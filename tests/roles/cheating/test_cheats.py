@@ -83,7 +83,7 @@ def test_the_answer_to_a_canary_shows_it(trio: Trio, honest: Session, party: int
 def test_a_server_that_ends_the_run(trio: Trio, kind: Callable[[int], Honest], party: int) -> None:
     """No answer can be opened, and an honest receiver's error names the server."""
     deviation = kind(party)
-    session = trio.run(deviation, timeout=5.0 if kind is ways.Withholds else 20.0)
+    session = trio.run(deviation, timeout=0.5 if kind is ways.Withholds else 60.0)
     assert deviation.applied
     assert len(session.answers) < 3
     told = [error for at, error in session.errors.items() if at != party and type(error) in ENDS]

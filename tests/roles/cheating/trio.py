@@ -138,8 +138,9 @@ class Trio:
         self.weights = [one._weights for one in self.model._interpreters]
         self.signing = [SigningKey.generate() for _ in SERVERS]
 
-    def run(self, deviation: Honest | None = None, timeout: float = 20.0, keep: bool = False) -> Session:
-        """One run of a fresh canary. The deviation's party departs. keep: the messages."""
+    def run(self, deviation: Honest | None = None, timeout: float = 60.0, keep: bool = False) -> Session:
+        """One run of a fresh canary. The deviation's party departs. timeout: of a wait for one message, in
+        seconds; keep: the messages."""
         session = Session(recorded_of([asking_of(self.model, self.feed)], fresh_part()[:16]), self.signing)
         links = memory_links(timeout=timeout)
         honest = Honest(-1)
@@ -151,7 +152,8 @@ class Trio:
             job = recorded.askings[0].job(party, recorded.session)
             public = [key.public for key in self.signing]
             signer = Signer(self.signing[party], f"p{party}", "0.1.0+code", public)
-            link = acting.link(Keeping(links[party], session.messages) if keep else links[party])
+            bare = Keeping(links[party], session.messages) if keep else links[party]
+            link = acting.link(bare) if acting is deviation else deviation.link_of_another(bare)
             witness = session.witnesses[party] = Witness(signer, link, recorded.session)
             try:
                 sides = [Side(job, received(job.plan, party, job.request.private))]
@@ -179,7 +181,7 @@ class Trio:
             for thread in threads:
                 thread.start()
             for thread in threads:
-                thread.join(60)
+                thread.join(120)
         return session
 
     def interpreters(self) -> list[Interpreter]:
