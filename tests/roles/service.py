@@ -36,7 +36,7 @@ class Service:
             timeouts=replace(hall.config.timeouts, connect=10.0, **timeouts),
         )
         self.threads = [hall.start(party, folder, config=self.config) for party in range(3)]
-        assert all(thread.ready.wait(20) for thread in self.threads)
+        assert all(thread.ready.wait(60) for thread in self.threads)
 
     def client(self, keys: KeyPair | None = None) -> Client:
         return Client(self.config, keys or self.honest)

@@ -70,7 +70,7 @@ def test_what_is_beyond_a_limit_is_refused_by_name(hall: Any, model_dir: Path, f
     service.honest = hall.client_keys
     service.config = replace(hall.config, limits=global_limits)
     threads = [hall.start(party, model_dir, config=service.config) for party in range(3)]
-    assert all(thread.ready.wait(20) for thread in threads)
+    assert all(thread.ready.wait(60) for thread in threads)
     with service.client() as client:
         long = {**feed, "ids": np.zeros((2, 30), np.int64), "attention_mask": np.ones((2, 30), np.int64)}
         with pytest.raises(InputError, match="has 60 elements, 50 are allowed") as caught:
@@ -108,7 +108,7 @@ def test_lists_in_a_request_are_bounded(service: Service, feed: Feed) -> None:
 def test_a_request_may_not_run_for_ever(hall: Any, long_model_dir: Path, feed: Feed) -> None:
     config = replace(hall.config, limits=replace(LIMITS, seconds=0.2))
     threads = [hall.start(party, long_model_dir, config=config) for party in range(3)]
-    assert all(thread.ready.wait(20) for thread in threads)
+    assert all(thread.ready.wait(60) for thread in threads)
     with Client(config, hall.client_keys) as client, pytest.raises(OnnxpumaError, match=r"more than 0\.2 s"):
         client.run(feed)
 
@@ -185,5 +185,5 @@ def crowded_service(hall: Any, folder: Path, clients: int) -> Service:
     known = {f"c{i}": pair.public for i, pair in enumerate(service.keys)}  # type: ignore[attr-defined]
     service.config = replace(hall.config, clients=known, timeouts=replace(hall.config.timeouts, connect=60.0))
     threads = [hall.start(party, folder, config=service.config) for party in range(3)]
-    assert all(thread.ready.wait(20) for thread in threads)
+    assert all(thread.ready.wait(60) for thread in threads)
     return service

@@ -158,7 +158,7 @@ def test_servers_answer_on_after_damaged_messages(
     bad = generate()
     config = replace(hall.config, clients={**hall.config.clients, "bad": bad.public}, limits=LIMITS)
     threads = [hall.start(party, model_dir, config=config) for party in range(3)]
-    assert all(thread.ready.wait(20) for thread in threads)
+    assert all(thread.ready.wait(60) for thread in threads)
     whole = [request_frames(blueprint, plan, feed, party) for party in range(3)]
     chance = random.Random(7)
     sockets = []

@@ -42,7 +42,7 @@ class Web:
         for party in range(3):
             ports = {other: self.ways[party, other].port for other in range(3) if other != party}
             hall.start(party, folder, config=self.seen(config, ports, "peer_port"))
-        assert all(thread.ready.wait(20) for thread in hall.started)
+        assert all(thread.ready.wait(60) for thread in hall.started)
 
     def seen(self, config: ClusterConfig, ports: dict[int, int], key: str) -> ClusterConfig:
         """The cluster as one of them sees it, with the others at these ports."""

@@ -40,7 +40,7 @@ def test_a_client_plans_for_the_network_of_the_servers(
     (expected,) = onnxruntime.InferenceSession(model_path).run(["y"], feed)
     far = replace(hall.config, network=FAR)
     threads = [hall.start(party, model_dir, config=far) for party in range(3)]
-    assert all(thread.ready.wait(10) for thread in threads)
+    assert all(thread.ready.wait(60) for thread in threads)
     with Client(hall.config, hall.client_keys) as client:  # its file is older
         outcome = client.run(feed)
         assert np.abs(outcome.outputs["y"] - expected).max() < 1e-3
@@ -65,6 +65,6 @@ def test_a_server_of_another_network_does_not_start(
     assert "party 2 for one of 40 ms and 10000 Mbit/s" in error.message
     assert not any(thread.ready.is_set() for thread in good)
     last = hall.start(2, model_dir)
-    assert all(thread.ready.wait(10) for thread in (*good, last))
+    assert all(thread.ready.wait(60) for thread in (*good, last))
     with Client(hall.config, hall.client_keys) as client:
         assert client.run(feed).outputs["y"].shape == (2, 8)

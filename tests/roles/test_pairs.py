@@ -258,7 +258,7 @@ def test_servers_with_a_component_that_differs_do_not_become_ready(
     assert not any(thread.ready.is_set() for thread in (threads[0], threads[2]))
     assert threads[1].is_alive()
     again = [hall.start(0, model_dir), threads[1], hall.start(2, model_dir)]
-    assert all(thread.ready.wait(10) for thread in again)
+    assert all(thread.ready.wait(60) for thread in again)
     with Client(hall.config, hall.client_keys) as client:
         assert client.run(feed).outputs["y"].shape == (2, 8)
 
@@ -269,7 +269,7 @@ def test_a_server_that_comes_back_with_a_damaged_file_takes_part_in_nothing(
     """The two others serve again once it has the right file; until then they tell clients why they cannot."""
     rewritten(copied / "party2.keys", "keys", "0", value="ab" * 16)
     threads = [hall.start(party, model_dir) for party in range(3)]
-    assert all(thread.ready.wait(10) for thread in threads)
+    assert all(thread.ready.wait(60) for thread in threads)
     threads[2].stopping.set()
     threads[2].ended()
     caplog.set_level(logging.ERROR, "onnxpuma.roles")
@@ -277,6 +277,6 @@ def test_a_server_that_comes_back_with_a_damaged_file_takes_part_in_nothing(
     until(lambda: any("is not the same at party 2 and party 0" in r.getMessage() for r in caplog.records))
     assert all(thread.is_alive() for thread in threads[:2])
     last = hall.start(2, model_dir)
-    assert last.ready.wait(10)
+    assert last.ready.wait(60)
     with Client(hall.config, hall.client_keys) as client:
         assert client.run(feed).outputs["y"].shape == (2, 8)

@@ -34,7 +34,7 @@ from onnxpuma.transport.curve import generate
 
 def test_three_servers_meet_serve_and_stop(hall: Any, model_dir: Path, feed: Any) -> None:
     threads = [hall.start(party, model_dir) for party in range(3)]
-    assert all(thread.ready.wait(10) for thread in threads)
+    assert all(thread.ready.wait(60) for thread in threads)
     with Client(hall.config, hall.client_keys) as client:
         assert client.run(feed).outputs["y"].shape == (2, 8)
     for thread in threads:
@@ -94,7 +94,7 @@ def test_one_server_differs_from_the_two_others(
     assert all(thread.is_alive() for thread in good)
     monkeypatch.undo()
     last = hall.start(2, model_dir)
-    assert all(thread.ready.wait(10) for thread in (*good, last))
+    assert all(thread.ready.wait(60) for thread in (*good, last))
     with Client(hall.config, hall.client_keys) as client:
         assert client.run(feed).outputs["y"].shape == (2, 8)
 
@@ -149,7 +149,7 @@ def test_a_client_has_its_share_of_the_queue_and_others_have_theirs(
         limits=LimitConfig(waiting=1),
     )
     threads = [hall.start(party, long_model_dir, config=config) for party in range(3)]
-    assert all(thread.ready.wait(10) for thread in threads)
+    assert all(thread.ready.wait(60) for thread in threads)
     steps: list[int] = []
     queued: list[str] = []
     outcomes: list[Any] = []
@@ -203,7 +203,7 @@ def test_the_others_name_the_reason_why_a_server_does_not_start(
         with pytest.raises(PeerLostError, match=f"no answer from server 2 .* server 0 says: {reason}"):
             client.run(feed)
         last = hall.start(2, model_dir)
-        assert all(thread.ready.wait(10) for thread in (*good, last))
+        assert all(thread.ready.wait(60) for thread in (*good, last))
         until(lambda: not any(details(client)))
         assert client.run(feed).outputs["y"].shape == (2, 8)
 
@@ -262,7 +262,7 @@ def test_a_request_that_needs_too_much_memory_is_told_so_and_the_servers_go_on(
     hall: Any, model_dir: Path, feed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads = [hall.start(party, model_dir) for party in range(3)]
-    assert all(thread.ready.wait(20) for thread in threads)
+    assert all(thread.ready.wait(60) for thread in threads)
 
     def fail(*_: object) -> None:
         raise MemoryError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from threading import Thread
 
@@ -19,7 +20,7 @@ from tests.roles.test_kept import NO_PAST, rows
 pytestmark = pytest.mark.timeout(240)
 
 
-def crowd(served: Cluster, models: dict[str, onnx.ModelProto], requests: int) -> None:
+def crowd(served: Cluster, models: dict[str, onnx.ModelProto], requests: int, seconds: float = 230.0) -> None:
     """So many requests of eight clients, of all models, at random; every answer is compared."""
     done, wrong, lock = [0] * CLIENTS, list[str](), threading.Lock()
     plain = {name: onnxruntime.InferenceSession(model.SerializeToString()) for name, model in models.items()}
@@ -56,8 +57,9 @@ def crowd(served: Cluster, models: dict[str, onnx.ModelProto], requests: int) ->
     threads = [Thread(target=work, args=(number,), daemon=True) for number in range(CLIENTS)]
     for thread in threads:
         thread.start()
+    deadline = time.monotonic() + seconds
     for thread in threads:
-        thread.join(230)
+        thread.join(max(0.0, deadline - time.monotonic()))
     assert not any(thread.is_alive() for thread in threads), "a client hangs"
     assert wrong == []
     assert done == [requests // CLIENTS] * CLIENTS
@@ -68,13 +70,13 @@ def test_mixed_requests_of_eight_clients(served: Cluster, models: dict[str, onnx
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("sessions", [2, 4])
 def test_200_mixed_requests_of_eight_clients(
     sessions: int, folders: dict[str, Path], models: dict[str, onnx.ModelProto]
 ) -> None:
     made = Cluster(folders, sessions=sessions)
     try:
-        crowd(made, models, 200)
+        crowd(made, models, 200, seconds=1100.0)
     finally:
         made.stop()
