@@ -22,6 +22,7 @@ def test_some_random_graphs() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 def test_many_random_graphs() -> None:
     """The aim is no finding. The remaining one: rows that several secret masks of different depth leave
     empty."""
