@@ -14,7 +14,7 @@ demo: $(VENV)/.package
 
 # Servers that tests start import cached byte code, whatever the environment says: else each compiles the package.
 test: $(VENV)/.test
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -20,14 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import sacrebleu
-import torch
 from pretrained import translations
 from pretrained.case import Metered
 from pretrained.catalogues import references
 from pretrained.packages import Package, unpacked
 from rich.console import Console
 from rich.table import Table
-from transformers import AutoTokenizer, MarianMTModel
 
 from onnxpuma.tasks import pipeline
 
@@ -55,6 +53,9 @@ ROWS = 24  # texts that Transformers translates at once
 
 def searched(checkpoint: Path, texts: Sequence[str], search: Mapping[str, Any]) -> list[list[int]]:
     """The tokens that Transformers writes for each text, without the start token and padding."""
+    import torch
+    from transformers import AutoTokenizer, MarianMTModel  # after onnxpuma, which forbids telemetry
+
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     model = MarianMTModel.from_pretrained(checkpoint).eval()
     start = model.generation_config.decoder_start_token_id
@@ -88,7 +89,9 @@ def same(some: Sequence[Sequence[int]], others: Sequence[Sequence[int]]) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    from transformers import AutoTokenizer  # after onnxpuma, which forbids telemetry
+
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "onnxpuma")
     parser.add_argument("--texts", type=int, help="this many, evenly taken; by default all")
     parser.add_argument("--shares", type=int, default=8, help="the shortest texts, translated on shares too")
