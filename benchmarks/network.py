@@ -100,7 +100,7 @@ class PricedClient(Client):
     outcome: Outcome
 
     def run(self, *arguments: Any, **options: Any) -> Outcome:
-        self.outcome = super().run(*arguments, dealt=self._note, **options)
+        self.outcome = super().run(*arguments, **{**options, "dealt": self._note})
         return self.outcome
 
     def _note(self, plan: Plan, _: object) -> None:

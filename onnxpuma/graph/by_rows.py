@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpuma.graph.on_one_core import to_single
+from onnxpuma.graph.rules.dequantise import numbers_of
 
 Rows = Callable[[int, int], np.ndarray]
 """Reads rows start to stop of an array: shape (stop - start, columns)."""
@@ -65,7 +66,9 @@ def open_rows(tensor: Any) -> Rows:
     shape = tuple(int(d) for d in tensor.shape.numpy())
     if isinstance(tensor, ir.ExternalTensor) and tensor.dtype.bitwidth >= 8 and tensor.size:
         return _from_file(tensor, rows_and_columns(shape)[1])
-    values = np.asarray(tensor.numpy()).reshape(rows_and_columns(shape))
+    values = (
+        numbers_of(tensor) if isinstance(tensor, ir.ExternalTensor) else np.asarray(tensor.numpy())
+    ).reshape(rows_and_columns(shape))
     return lambda start, stop: values[start:stop]
 
 

@@ -17,6 +17,7 @@ import onnx_ir.passes.common as passes
 from onnxpuma.graph.marks import is_marked, mark, mark_numbers
 from onnxpuma.graph.model import to_graph
 from onnxpuma.graph.round_numbers import LARGEST_INTEGER, is_round
+from onnxpuma.graph.rules.dequantise import numbers_of
 from onnxpuma.graph.slots import decided, expects_trained
 from onnxpuma.graph.visibility import even_weights
 from onnxpuma.standard.operators import traits
@@ -119,7 +120,7 @@ def _part(model: ir.Model, name: str, judged: bool) -> None:
 
 def _again(tensor: Any) -> ir.LazyTensor:
     """A tensor with the same numbers and another name."""
-    return ir.LazyTensor(lambda: ir.tensor(np.array(tensor.numpy())), dtype=tensor.dtype, shape=tensor.shape)
+    return ir.LazyTensor(lambda: ir.tensor(numbers_of(tensor)), dtype=tensor.dtype, shape=tensor.shape)
 
 
 def _readers(value: ir.Value) -> dict[ir.Node, list[int]]:
