@@ -50,9 +50,8 @@ def context_of(
     Rounds and bits: `context_costs`.
     """
     wider, longest, how = _wider(call), shapes_of(call).keys, reading_of(call)
-    inverses: Protocol[Any] = row_reciprocals(party, parts, longest, how, call.ring, call.network)
-    if wider:
-        inverses = reciprocals_at_twins(party, parts, longest, how, call.ring, call.network, wider)
+    asked = party, parts, longest, how, call.ring, call.network
+    inverses: Protocol[Any] = reciprocals_at_twins(*asked, wider) if wider else row_reciprocals(*asked)
     before: list[Protocol[Any]] = [_weighted(party, call, parts, standing, v), inverses]
     (weights, sums), inverse = yield from parallel(before)
     if wider:

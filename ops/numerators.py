@@ -6,15 +6,16 @@ one: so the sums of rows have a known range.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost, Network
 from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms import Pair, Replicated, Shares, joined, see
+from onnxpuma.mpc.forms import Pair, Replicated, Shares, Split, joined, see
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.convert import (
     pass_on,
@@ -53,6 +54,8 @@ from onnxpuma.mpc.protocols.times_power import Way, fastest
 from onnxpuma.mpc.protocols.widen import widen, widen_cost
 from onnxpuma.mpc.ring.arrays import integers
 from onnxpuma.ops.score_reading import COARSE, FINE, Reading
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -191,32 +194,43 @@ def row_reciprocals(
     The twins add up their shares, so the sums leave for the next pivot while the numerators become
     Replicated. Rounds and bits: `row_reciprocals_cost`; the first round is that of `numerators`.
     """
-    digits, made = _sums_read(longest, how, ring)
-    way = _way(_counts(parts), longest, ring, how, network)
 
-    def inverse(part: Powers) -> Protocol[Replicated]:
-        sums = pass_on(party, part.shares.modulo(ring_of(digits)).run_sums(part.starts))
+    def inverse(sums: Split, digits: tuple[int, int], made: Format, way: Way) -> Protocol[Replicated]:
         return reciprocal(party, sums, sums.pivot, made, digits, way=way)
 
-    return joined((yield from parallel(inverse(part) for part in parts)))
+    return joined((yield from _of_sums(party, parts, longest, how, ring, network, inverse)))
 
 
 def reciprocals_at_twins(
     party: Party, parts: Sequence[Powers], longest: int, how: Reading, ring: int, network: Network, wider: int
 ) -> Protocol[list[LongPair]]:
     """`row_reciprocals` of each part, mod 2^(ring + wider). Rounds: one less."""
-    digits, made = _sums_read(longest, how, ring)
-    way = _way(_counts(parts), longest, ring, how, network, wider)
 
-    def inverse(part: Powers) -> Protocol[LongPair]:
-        sums = pass_on(party, part.shares.modulo(ring_of(digits)).run_sums(part.starts))
+    def inverse(sums: Split, digits: tuple[int, int], made: Format, way: Way) -> Protocol[LongPair]:
         return reciprocal_at_twins(party, sums, made, digits, way, wider)
 
-    return list((yield from parallel(inverse(part) for part in parts)))
+    return (yield from _of_sums(party, parts, longest, how, ring, network, inverse, wider))
 
 
-def _counts(parts: Sequence[Powers]) -> tuple[int, ...]:
-    return tuple(len(part.starts) for part in parts)
+def _of_sums(
+    party: Party,
+    parts: Sequence[Powers],
+    longest: int,
+    how: Reading,
+    ring: int,
+    network: Network,
+    inverse: Callable[[Split, tuple[int, int], Format, Way], Protocol[T]],
+    wider: int = 0,
+) -> Protocol[list[T]]:
+    """inverse(sums, their digits, its format, the way to it) of the rows of each part, side by side."""
+    digits, made = _sums_read(longest, how, ring)
+    way = _way(tuple(len(part.starts) for part in parts), longest, ring, how, network, wider)
+    read = ring_of(digits)
+
+    def one(part: Powers) -> Protocol[T]:
+        return inverse(pass_on(party, part.shares.modulo(read).run_sums(part.starts)), digits, made, way)
+
+    return list((yield from parallel(one(part) for part in parts)))
 
 
 def _way(
