@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpuma.graph.on_one_core import to_single
-from onnxpuma.graph.rules.dequantise import numbers_of
+from onnxpuma.graph.values import numbers_of
 
 Rows = Callable[[int, int], np.ndarray]
 """Reads rows start to stop of an array: shape (stop - start, columns)."""

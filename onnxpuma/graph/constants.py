@@ -17,8 +17,8 @@ import onnx_ir.passes.common as passes
 from onnxpuma.graph.marks import is_marked, mark, mark_numbers
 from onnxpuma.graph.model import to_graph
 from onnxpuma.graph.round_numbers import LARGEST_INTEGER, is_round
-from onnxpuma.graph.rules.dequantise import numbers_of
 from onnxpuma.graph.slots import decided, expects_trained
+from onnxpuma.graph.values import numbers_of
 from onnxpuma.graph.visibility import even_weights
 from onnxpuma.standard.operators import traits
 

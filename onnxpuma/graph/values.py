@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,20 @@ from onnxpuma.standard.signature import default_of
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _LARGEST_SMALL = 65536
+
+# Threads that measure weights read constants that several of them share, a folded scale or a tensor with two
+# names: while one holds its mapped file, another must neither map nor close it. A constant may follow from
+# another one: a thread may enter twice.
+_reading = threading.RLock()
+
+
+def numbers_of(tensor: ir.TensorProtocol) -> np.ndarray:
+    """A copy of the numbers; a memory-mapped file is closed again. Many threads may call it."""
+    with _reading:
+        values = np.array(tensor.numpy())
+        if isinstance(tensor, ir.ExternalTensor):
+            tensor.release()
+    return values
 
 
 def is_constant(value: ir.Value | None) -> bool:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 import numpy as np
 import onnx_ir as ir
 
-# Threads that measure several weights read the scale that was folded into all of them; while one holds its
-# mapped file, another must not close it. A constant may follow from another one: a thread may enter twice.
-_reading = threading.RLock()
+from onnxpuma.graph.values import numbers_of
 
 
 def array_of(value: ir.Value) -> np.ndarray:
@@ -19,15 +16,6 @@ def array_of(value: ir.Value) -> np.ndarray:
     if tensor is None:
         raise ValueError(f"{value.name} is not a constant")
     return numbers_of(tensor)
-
-
-def numbers_of(tensor: ir.TensorProtocol) -> np.ndarray:
-    """A copy of the numbers; a memory-mapped file is closed again."""
-    with _reading:
-        values = np.array(tensor.numpy())
-        if isinstance(tensor, ir.ExternalTensor):
-            tensor.release()
-    return values
 
 
 def lazy(read: Callable[[], np.ndarray], shape: tuple[int, ...]) -> ir.LazyTensor:

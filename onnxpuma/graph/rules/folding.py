@@ -16,8 +16,17 @@ import onnx_ir as ir
 
 from onnxpuma.graph.by_rows import times
 from onnxpuma.graph.marks import is_marked
-from onnxpuma.graph.rules.dequantise import lazy, numbers_of
-from onnxpuma.graph.values import attribute, is_constant, number, rank, small_array, static_dim, used_once
+from onnxpuma.graph.rules.dequantise import lazy
+from onnxpuma.graph.values import (
+    attribute,
+    is_constant,
+    number,
+    numbers_of,
+    rank,
+    small_array,
+    static_dim,
+    used_once,
+)
 from onnxpuma.standard.operators import traits
 
 FACTOR = "factor folded into weights"
