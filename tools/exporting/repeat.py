@@ -32,11 +32,9 @@ def repeat(graph: ir.Graph, layers: int, inputs: Sequence[str], outputs: Sequenc
         return False
     last = blocks[-1]
     number = TRACED - 1
-    made = _made(last)
-    after = [
-        (use.node, use.idx, value) for value in made for use in value.uses() if use.node not in set(last)
-    ]
-    before: Mapping[ir.Value, ir.Value] = dict(zip(_made(blocks[-2]), made, strict=True))
+    made, earlier, own = _made(last), _made(blocks[-2]), set(last)
+    after = [(use.node, use.idx, value) for value in made for use in value.uses() if use.node not in own]
+    before: Mapping[ir.Value, ir.Value] = dict(zip(earlier, made, strict=True))
     given = {str(value.name): value for value in graph.inputs}
     returned = {str(value.name): value for value in graph.outputs}
     end = last[-1]
@@ -45,7 +43,7 @@ def repeat(graph: ir.Graph, layers: int, inputs: Sequence[str], outputs: Sequenc
         block = [_copied(graph, node, number, layer, given, returned, new, before) for node in last]
         graph.insert_after(end, block)
         end = block[-1]
-        before = {earlier: new[value] for earlier, value in zip(_made(blocks[-2]), made, strict=True)}
+        before = {old: new[value] for old, value in zip(earlier, made, strict=True)}
     for node, place, value in after:
         node.replace_input_with(place, new[value])
     graph.inputs[:] = [given[name] for name in inputs]
@@ -128,7 +126,7 @@ def _number(name: str) -> int | None:
 
 def _alike(blocks: Sequence[_Block]) -> bool:
     """Whether the last two layers have the same nodes, which read and make what corresponds."""
-    earlier, one, other = ([*block] for block in blocks[-3:])
+    earlier, one, other = blocks[-3:]
     if not len(earlier) == len(one) == len(other) > 0:
         return False
     places = [_places(block) for block in (earlier, one, other)]
