@@ -92,12 +92,11 @@ class PeerLink(Link):
         return size, header
 
     def receive(self, peer: int, tag: Tag) -> list[memoryview]:
-        if (arrival := self.take(peer, tag)) is None:
-            deadline = time.monotonic() + self.timeout
-            while (arrival := self.take(peer, tag)) is None:
-                if time.monotonic() > deadline:
-                    raise silence(self.party, peer, tag, self.timeout)
-                self.wait(deadline - time.monotonic())
+        deadline = time.monotonic() + self.timeout
+        while (arrival := self.take(peer, tag)) is None:
+            if time.monotonic() > deadline:
+                raise silence(self.party, peer, tag, self.timeout)
+            self.wait(deadline - time.monotonic())
         return arrival.buffers
 
     def take(self, peer: int, tag: Tag) -> Arrival | None:

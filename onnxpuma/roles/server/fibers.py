@@ -133,12 +133,11 @@ class FiberLink(WrappedLink):
 
     def receive(self, peer: int, tag: Tag) -> list[memoryview]:
         link = self.inner
-        if (arrival := link.take(peer, tag)) is None:
-            deadline = time.monotonic() + link.timeout
-            while (arrival := link.take(peer, tag)) is None:
-                if time.monotonic() > deadline:
-                    raise silence(self.party, peer, tag, link.timeout)
-                self._wait(peer, tag, deadline)
+        deadline = time.monotonic() + link.timeout
+        while (arrival := link.take(peer, tag)) is None:
+            if time.monotonic() > deadline:
+                raise silence(self.party, peer, tag, link.timeout)
+            self._wait(peer, tag, deadline)
         self._traffic.count_received(peer, arrival.size, arrival.header_bytes)
         return arrival.buffers
 
