@@ -34,7 +34,10 @@ from onnxpuma.mpc.protocols.dpf import share_ids
 from onnxpuma.mpc.sharing import held_by
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import compile_plan
+from onnxpuma.plan.examine.kept_bounds import settled
+from onnxpuma.plan.examine.widths import with_widths
 from onnxpuma.plan.known.recall import Recall
+from onnxpuma.plan.owner_policy import DEFAULT
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.plan.prepare import prepare
 from onnxpuma.transport.memory import memory_links
@@ -114,7 +117,8 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
     sys.setswitchinterval(1)  # threads take turns where one waits, not every 5 ms
-    blueprint, graph = prepare(options.model / "model.onnx")
+    prepared, graph = prepare(options.model / "model.onnx")
+    blueprint = with_widths(settled({"": prepared})[""], DEFAULT)  # the bounds and rings that `share` chooses
     recall, past = Recall(), options.context - 1
     drafts = options.drafts
     planned(blueprint, past, recall, drafts)

@@ -1,7 +1,7 @@
 """Where the processor time of a party goes: random words, products, packing, loops; without a network.
 
-Three parties run a model as threads of one process. Each thread counts its own processor time, so other
-programs on the machine change the figures little.
+Three parties run a model as threads of one process, its weights in the rings that `share` chooses. Each
+thread counts its own processor time, so other programs on the machine change the figures little.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from onnxpuma.mpc.prf import AesStream
 from onnxpuma.mpc.ring import products
 from onnxpuma.plan.examine.example import draw_inputs
 from onnxpuma.plan.examine.support import fitting_shapes
+from onnxpuma.plan.owner_policy import DEFAULT
 from onnxpuma.roles.local.memory import MemoryModel
 
 KERNEL = {"matmul": "ring products", "pack": "packing", "unpack": "packing", "loop": "fused loops"}
@@ -59,7 +60,7 @@ def main() -> None:
     parser.add_argument("--dim", action="append", default=[], metavar="NAME=SIZE")
     options = parser.parse_args()
     sizes = {name: int(size) for name, size in (each.split("=") for each in options.dim)}
-    model = MemoryModel(onnx.load(options.model))
+    model = MemoryModel(onnx.load(options.model), DEFAULT)
     feed = draw_inputs(model.blueprint, fitting_shapes(model.blueprint, sizes), 0)
     model.run(feed)  # results of constant steps, which stay
 
