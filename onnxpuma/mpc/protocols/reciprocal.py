@@ -76,7 +76,7 @@ def _inverse_scales(
     return scales, Thresholds(low, high, ring_of(digits), power, scales.bits)
 
 
-def _inverse(
+def _reading(
     party: Party,
     x: Replicated | Sum3 | Split,
     pivot: int,
@@ -85,10 +85,11 @@ def _inverse(
     digits: tuple[int, int],
     gain: float,
     way: Way,
-) -> Protocol[Replicated]:
-    scales, thresholds = _inverse_scales(name, x.fraction, digits, format, gain, way)
-    seen = split(party, x, pivot, x.format.modulo(thresholds.bits))
-    return (yield from sum_times_powers(party, [seen], [thresholds], [scales], way))
+    wider: int = 0,
+) -> tuple[list[Split], list[Thresholds], list[Scales]]:
+    """x as a sum of one term that `times_power.py` evaluates."""
+    scales, thresholds = _inverse_scales(name, x.fraction, digits, format, gain, way, wider)
+    return [split(party, x, pivot, x.format.modulo(thresholds.bits))], [thresholds], [scales]
 
 
 def rsqrt_at_twins(
@@ -102,7 +103,8 @@ def rsqrt_at_twins(
     wider: int,
 ) -> Protocol[LongPair]:
     """`rsqrt` as the twins hold it, mod 2^(`format.bits` + wider). Rounds: one less."""
-    return (yield from _at_twins(party, x, pivot, "rsqrt", format, digits, gain, way, wider))
+    read = _reading(party, x, pivot, "rsqrt", format, digits, gain, way, wider)
+    return (yield from sum_at_twins(party, *read, way))
 
 
 def rsqrt_at_twins_cost(
@@ -121,29 +123,14 @@ def reciprocal_at_twins(
     party: Party, x: Split, format: Format, digits: tuple[int, int], way: Way, wider: int
 ) -> Protocol[LongPair]:
     """`reciprocal` as the twins hold it, mod 2^(`format.bits` + wider). Rounds: one less."""
-    return (yield from _at_twins(party, x, x.pivot, "reciprocal", format, digits, 1.0, way, wider))
+    read = _reading(party, x, x.pivot, "reciprocal", format, digits, 1.0, way, wider)
+    return (yield from sum_at_twins(party, *read, way))
 
 
 def reciprocal_at_twins_cost(
     elements: int, digits: tuple[int, int], source: int, format: Format, way: Way, wider: int
 ) -> Cost:
     return _at_twins_cost("reciprocal", elements, digits, source, format, 1.0, way, wider, Split)
-
-
-def _at_twins(
-    party: Party,
-    x: Sum3 | Split,
-    pivot: int,
-    name: str,
-    format: Format,
-    digits: tuple[int, int],
-    gain: float,
-    way: Way,
-    wider: int,
-) -> Protocol[LongPair]:
-    scales, thresholds = _inverse_scales(name, x.fraction, digits, format, gain, way, wider)
-    seen = split(party, x, pivot, x.format.modulo(thresholds.bits))
-    return (yield from sum_at_twins(party, [seen], [thresholds], [scales], way))
 
 
 def _at_twins_cost(
@@ -220,7 +207,8 @@ def reciprocal(
     Conditions: x > 0; the result below `format.largest`.
     Rounds: 5, by other ways 3 or 6; bits: `inverse_cost`, one element a row.
     """
-    return (yield from _inverse(party, x, pivot, "reciprocal", format, digits, gain, way))
+    read = _reading(party, x, pivot, "reciprocal", format, digits, gain, way)
+    return (yield from sum_times_powers(party, *read, way))
 
 
 def rsqrt(
@@ -233,7 +221,8 @@ def rsqrt(
     way: Way = Way.MASKED,
 ) -> Protocol[Replicated]:
     """gain / sqrt(x) of a positive x with an even number of fraction bits; otherwise as `reciprocal`."""
-    return (yield from _inverse(party, x, pivot, "rsqrt", format, digits, gain, way))
+    read = _reading(party, x, pivot, "rsqrt", format, digits, gain, way)
+    return (yield from sum_times_powers(party, *read, way))
 
 
 def inverse_cost(
