@@ -51,13 +51,10 @@ NEW_TOKENS = 96
 ROWS = 24  # texts that Transformers translates at once
 
 
-def searched(checkpoint: Path, texts: Sequence[str], search: Mapping[str, Any]) -> list[list[int]]:
-    """The tokens that Transformers writes for each text, without the start token and padding."""
+def searched(model: Any, tokenizer: Any, texts: Sequence[str], search: Mapping[str, Any]) -> list[list[int]]:
+    """The tokens that a model of Transformers writes for each text, without the start token and padding."""
     import torch
-    from transformers import AutoTokenizer, MarianMTModel  # after onnxpuma, which forbids telemetry
 
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    model = MarianMTModel.from_pretrained(checkpoint).eval()
     start = model.generation_config.decoder_start_token_id
     written: list[list[int]] = []
     for begin in range(0, len(texts), ROWS):
@@ -89,7 +86,7 @@ def same(some: Sequence[Sequence[int]], others: Sequence[Sequence[int]]) -> int:
 
 
 def main() -> None:
-    from transformers import AutoTokenizer  # after onnxpuma, which forbids telemetry
+    from transformers import AutoTokenizer, MarianMTModel  # after onnxpuma, which forbids telemetry
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "onnxpuma")
@@ -106,11 +103,11 @@ def main() -> None:
     texts = texts[:: max(1, len(texts) // (options.texts or len(texts)))]
     people = [pairs[text] for text in texts]
 
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    tokenizer, model = AutoTokenizer.from_pretrained(checkpoint), MarianMTModel.from_pretrained(checkpoint)
     table = Table("search", "BLEU", "chrF", "as greedy", title=f"{case.title}: {len(texts)} texts of Django")
-    greedy = searched(checkpoint, texts, GREEDY)
+    greedy = searched(model, tokenizer, texts, GREEDY)
     for name, search in SEARCHES.items():
-        written = greedy if search is GREEDY else searched(checkpoint, texts, search)
+        written = greedy if search is GREEDY else searched(model, tokenizer, texts, search)
         spelled = tokenizer.batch_decode(written, skip_special_tokens=True)
         scores = (f(spelled, [people]).score for f in (sacrebleu.corpus_bleu, sacrebleu.corpus_chrf))
         table.add_row(name, *(f"{score:.1f}" for score in scores), f"{same(written, greedy)}")
