@@ -32,6 +32,7 @@ from onnxpuma.transport.link import PARTIES, Buffer, as_bytes
 from onnxpuma.transport.request import ID_BYTES
 
 News: TypeAlias = wire_pb2.Accepted | wire_pb2.Queued | wire_pb2.Progress
+Meanwhile: TypeAlias = Callable[[Callable[[], bool]], None]
 
 # After the first report of a failure the other servers have this long to send theirs.
 REPORT_SECONDS = 0.5
@@ -123,12 +124,14 @@ class Cluster:
         *,
         timeout: float | None = None,
         news: Callable[[int, News], None] | None = None,
+        meanwhile: Meanwhile | None = None,
     ) -> list[Answer]:
         """Send a request and wait for the three results, in the order of the parties.
 
         body: the public part; a copy of it gets a fresh id and the number of public buffers.
         public: buffers that all servers get. private: for each server the buffers that it alone gets. No
         buffer is copied. news: called with a server's number and its report of progress.
+        meanwhile: called where nothing has arrived; it may work until its argument says that something has.
 
         A server that is restarted costs no request that it had not begun: that is sent again, with a fresh id
         and the same shares, as soon as the server is back within the time that `connect` has.
@@ -151,7 +154,7 @@ class Cluster:
             self.connect()
             state = Try()
             try:
-                return self._ask(head, public, private, seconds, begin + seconds, news, state)
+                return self._ask(head, public, private, seconds, begin + seconds, news, meanwhile, state)
             except (StoppingError, PeerLostError) as error:
                 if not again.allows(error, state):
                     raise
@@ -165,6 +168,7 @@ class Cluster:
         seconds: float,
         deadline: float,
         news: Callable[[int, News], None] | None,
+        meanwhile: Meanwhile | None,
         state: Try,
     ) -> list[Answer]:
         """Send a request once, with a fresh id, and wait for the results."""
@@ -178,7 +182,7 @@ class Cluster:
                 if not self._push(server, [header, *wire.split(buffers)]):
                     state.broken = True
                     raise server.lost()
-            return self._results(head.id, losses, seconds, deadline, news, state)
+            return self._results(head.id, losses, seconds, deadline, news, meanwhile, state)
         except BaseException:
             for server in self._servers:
                 self._push(server, [wire.encode_client(wire_pb2.Cancel(request=head.id), [])])
@@ -225,6 +229,7 @@ class Cluster:
         seconds: float,
         deadline: float,
         news: Callable[[int, News], None] | None,
+        meanwhile: Meanwhile | None,
         state: Try,
     ) -> list[Answer]:
         answers: dict[int, Answer] = {}
@@ -260,7 +265,9 @@ class Cluster:
                     "the model is large or the servers are busy: allow more time, or query their status",
                 )
             if len(answers) < len(self._servers):
-                self._wait(deadline - now)
+                if meanwhile is not None:
+                    meanwhile(lambda until=deadline: self._stirs() or time.monotonic() > until)  # type: ignore[misc]
+                self._wait(max(0.0, deadline - time.monotonic()))
         return [answers[server.number] for server in self._servers]
 
     def _each(self, body: Message, tag: bytes, timeout: float | None) -> list[Answered | OnnxpumaError]:
@@ -276,7 +283,14 @@ class Cluster:
             seconds = min(seconds, HALT_SECONDS)
         if any(server.out.unsettled for server in self._servers):
             seconds = min(seconds, 0.1)
-        sockets.wait([s for line in self._servers for s in (line.out.socket, line.watch.monitor)], seconds)
+        sockets.wait(self._listens_to(), seconds)
+
+    def _stirs(self) -> bool:
+        """Whether `_wait` would return at once."""
+        return sockets.readable(self._listens_to()) or (self._halt is not None and self._halt.is_set())
+
+    def _listens_to(self) -> list[zmq.Socket[bytes]]:
+        return [s for line in self._servers for s in (line.out.socket, line.watch.monitor)]
 
     def _hearsay(self) -> str:
         """What the servers that are connected report about those that are not."""

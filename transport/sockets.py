@@ -83,6 +83,11 @@ def wait(listening: Sequence[zmq.Socket[bytes]], seconds: float) -> list[zmq.Soc
     return cast("list[zmq.Socket[bytes]]", [socket for socket, _ in ready])
 
 
+def readable(listening: Sequence[zmq.Socket[bytes]]) -> bool:
+    """Whether one of these sockets can be read now: for one who is busy and asks often."""
+    return any(int(socket.getsockopt(zmq.EVENTS)) & READABLE for socket in listening)
+
+
 def port_of(socket: zmq.Socket[bytes]) -> int:
     """The port at which a socket actually listens."""
     endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)

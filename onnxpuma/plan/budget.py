@@ -24,6 +24,7 @@ SENT_BYTES = 64  # for each element that a step computes; most operators send le
 PUBLIC_SHARE = 8  # public values may take one part in this many of the memory
 SMALL = 1 << 16  # elements; a public node whose result cannot be larger is not priced
 MOST_ITERATIONS = 10_000  # iterations of a loop
+LOOK = 16  # steps that a pass over a plan handles between two looks at the time
 
 
 @dataclass
@@ -41,6 +42,8 @@ class Budget:
     # Bytes of the public values computed so far.
     spent: int = 0
     began: float = field(default_factory=lambda: time.monotonic())
+    # Called at every look at the time, for a plan that is made in pieces.
+    pause: Callable[[], None] | None = field(default=None, repr=False, compare=False)
 
     def check_inputs(self, shapes: Iterable[tuple[str, tuple[int, ...]]]) -> None:
         """Refuse an input of too many elements."""
@@ -101,6 +104,9 @@ class Budget:
         self.take(node.name, RESTING.held * count)
 
     def check_time(self) -> None:
+        """Refuse a plan that takes too long. Planning looks often: within a few milliseconds."""
+        if self.pause is not None:
+            self.pause()
         if time.monotonic() > self.began + self.seconds:
             raise InputError(
                 f"planning the request takes more than {self.seconds:g} s",

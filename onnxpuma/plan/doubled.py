@@ -14,6 +14,7 @@ from onnxpuma.mpc.forms import Sum3
 from onnxpuma.ops.narrow_factor import READ_LARGE
 from onnxpuma.ops.registry import Operand, altered
 from onnxpuma.plan.bounds.limits import limits_of
+from onnxpuma.plan.budget import LOOK
 from onnxpuma.plan.known.decisions import Changed, Decisions, Steps
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.narrow_weights import untruncated
@@ -35,6 +36,8 @@ def with_doubled(state: State, decisions: Decisions | None = None) -> None:
     readers = decisions.begin(state.steps)
     least = READ_LARGE if state.blueprint.is_large else LEAST
     for number, step in enumerate(state.steps):
+        if number % LOOK == 0:
+            state.budget.check_time()
         if step.operator.name in PRODUCTS and not step.constant and _weight_of(step) is not None:
             doubles = partial(_doubled, readers, number, least)
             for n, new in (decisions.changed(("doubles", number), state.steps, doubles) or {}).items():

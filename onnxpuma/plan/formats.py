@@ -21,6 +21,7 @@ from onnxpuma.mpc.forms import Replicated
 from onnxpuma.ops.limits import ROOM
 from onnxpuma.ops.registry import Operand, altered, widest
 from onnxpuma.ops.rows import exponent
+from onnxpuma.plan.budget import LOOK, Budget
 from onnxpuma.plan.known.decisions import Changed, Decisions, Steps
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.plan import Step
@@ -42,7 +43,8 @@ def with_formats(state: State, decisions: Decisions | None = None) -> None:
     readers = decisions.begin(state.steps, frozenset(kept))
     tried: set[tuple[str, Format]] = set()
     for number in range(_PASSES):
-        if not _Formats(state.steps, kept, state.network, tried, readers, decisions, number).settle():
+        formats = _Formats(state.steps, kept, state.network, tried, readers, decisions, number, state.budget)
+        if not formats.settle():
             break
 
 
@@ -68,6 +70,7 @@ class _Formats:
     readers: Mapping[str, Sequence[int]]
     decisions: Decisions
     number: int  # of this pass
+    budget: Budget
     # Value at rest -> the least format that its readers accept, None if one accepts no other.
     least: dict[str, Format | None] = field(default_factory=dict)
 
@@ -75,6 +78,7 @@ class _Formats:
         """Choose a format for each value, the last first. Returns whether one has changed."""
         changed = False
         for number in self._ask():
+            self.budget.check_time()
             for place, operand in enumerate(self.steps[number].call.outputs):
                 format = self.least.get(operand.name)
                 if format is None or (operand.name, format) in self.tried:
@@ -95,6 +99,8 @@ class _Formats:
         answers: dict[str, list[Format | None]] = {}
         known = self.decisions.of_steps.setdefault(self.number, {})
         for number in reversed(range(len(self.steps))):
+            if number % LOOK == 0:
+                self.budget.check_time()
             step = self.steps[number]
             wishes = [widest(answers[name]) if name in answers else None for name in step.outputs]
             before = known.get(number)

@@ -22,6 +22,7 @@ from onnxpuma.ops.rows import exponent
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.bounds.limits import limits_of
 from onnxpuma.plan.bounds.watch import proved
+from onnxpuma.plan.budget import LOOK
 from onnxpuma.plan.known.decisions import Changed, Decisions, Steps
 from onnxpuma.plan.known.refusals import Refusal
 from onnxpuma.plan.known.state import State
@@ -69,6 +70,8 @@ class _Narrowing:
     def run(self) -> None:
         steps = self.state.steps
         for number, step in enumerate(steps):
+            if number % LOOK == 0:
+                self.state.budget.check_time()
             read = [name for name in step.reads if name in self.narrow]
             if not read:
                 continue

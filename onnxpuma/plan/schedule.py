@@ -29,6 +29,7 @@ def scheduled(state: State, numbering: Numbering | None = None) -> Plan:
         outputs.append(replace(output, opened=opened, kept=kept, closed=closed))
     steps = _live(state.steps, {o.name for o in outputs} | state.wanted)
     wanted = set().union(*[step.reads for step in steps])
+    state.budget.check_time()
     watch_kept(state)
     checks, verdict = check_steps(state, steps, numbering)
     steps += checks
@@ -36,10 +37,13 @@ def scheduled(state: State, numbering: Numbering | None = None) -> Plan:
     wanted.update(o.name for o in outputs)
     inputs = tuple(v for k, v in state.inputs.items() if k in wanted)
     held = tuple(v for k, v in state.held.items() if k in wanted)
+    state.budget.check_time()
     known_values = {n: k.value for n, k in state.values.items() if k.value is not None}
+    numbered = numbering.numbered(steps)
+    state.budget.check_time()
     return Plan(
         blueprint.digest,
-        numbering.numbered(steps),
+        numbered,
         inputs,
         held,
         tuple(outputs),

@@ -42,6 +42,7 @@ def check_steps(
     asked: list[Asked] = []
     own = {entry.operand: name for name, entry in state.inputs.items()}
     for need, operand, divisor in state.watched.found.values():
+        state.budget.check_time()
         if operand.name not in read or (divisor is not None and divisor.name not in read):
             continue
         if operand.name in own and divisor is None:
@@ -54,9 +55,11 @@ def check_steps(
     if not asked:
         return [], None
     asked = _least(asked)
+    state.budget.check_time()
     steps = numbering.checks(
         [(*values, reading) for values, reading in asked], lambda number: _quantity(number, *asked[number])
     )
+    state.budget.check_time()
     quantities = [step.call.outputs[0] for step in steps]
     told = Operand(VERDICT_NAME, (1,), np.dtype(np.int64), form=Sum3, format=WHOLE, resting=WHOLE)
     made_of = [reading for _, reading in asked]

@@ -18,10 +18,12 @@ from onnxpuma.roles.client.complaint import Sent, complain
 from onnxpuma.roles.client.news import Watch, told
 from onnxpuma.roles.client.outcome import Outcome, opened_outcome
 from onnxpuma.roles.client.receipt import taken_receipt
+from onnxpuma.roles.request.ahead import Ahead
 from onnxpuma.roles.request.feed import check_outputs, check_values
 from onnxpuma.roles.request.kept import HANDLE_BYTES, Kept
 from onnxpuma.roles.request.message import deal_inputs, public_part
 from onnxpuma.roles.request.plans import Plans
+from onnxpuma.roles.request.question import Question
 from onnxpuma.transport.cluster import Cluster
 from onnxpuma.transport.link import Buffer
 
@@ -51,6 +53,7 @@ class Asking:
     def __init__(self, cluster: Cluster, config: ClusterConfig, client_key: str, model: str) -> None:
         """client_key: public. model: its name at the servers."""
         self._cluster, self._config, self._key, self._model = cluster, config, client_key, model
+        self._ahead = Ahead()
         self.lock = Lock()
 
     def run(
@@ -59,7 +62,8 @@ class Asking:
         """The answer to a request with this feed, which is checked. begin: when the caller asked, of
         `perf_counter`. Raises as `Client.run`."""
         opened, kept = check_outputs(plans.blueprint, wanted.output_names, wanted.keep)
-        plan = plan_of(plans, fed, opened, kept)
+        question = _question(plans, fed, opened, kept)
+        plan = plans.get(question.shapes, question.public, question.selection)
         values = plan.client_values({n: v for n, v in fed.items() if not isinstance(v, Kept)})
         check_values(plan, values)
         handle = os.urandom(HANDLE_BYTES) if kept else b""
@@ -75,7 +79,12 @@ class Asking:
         with self.lock:
             news = None if wanted.watch is None else told(wanted.watch)
             try:
-                log.answers = self._cluster.request(body, public, private, timeout=wanted.timeout, news=news)
+                self._ahead.saw(
+                    plans, question, handle, [v.handle for v in fed.values() if isinstance(v, Kept)]
+                )
+                log.answers = self._cluster.request(
+                    body, public, private, timeout=wanted.timeout, news=news, meanwhile=self._ahead.go_on
+                )
             finally:
                 log.id = self._cluster.latest
         seconds = time.perf_counter() - sent
@@ -93,7 +102,14 @@ def plan_of(
     plans: Plans, fed: Mapping[str, np.ndarray | Kept], opened: tuple[str, ...], kept: tuple[str, ...] = ()
 ) -> Plan:
     """The plan of a request with this feed. Raises InputError, UnsupportedModelError."""
+    question = _question(plans, fed, opened, kept)
+    return plans.get(question.shapes, question.public, question.selection)
+
+
+def _question(
+    plans: Plans, fed: Mapping[str, np.ndarray | Kept], opened: tuple[str, ...], kept: tuple[str, ...]
+) -> Question:
     shapes = {name: tuple(value.shape) for name, value in fed.items()}
     held = tuple(name for name, value in fed.items() if isinstance(value, Kept))
     public = {name: fed[name] for name in plans.blueprint.public_inputs}
-    return plans.get(shapes, public, Selection(opened, kept, held))  # type: ignore[arg-type]
+    return Question(shapes, public, Selection(opened, kept, held))  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from greenlet import greenlet
 
+from onnxpuma.roles.request.ahead import Ahead
 from onnxpuma.transport.chained import WrappedLink
 from onnxpuma.transport.inbox import silence
 from onnxpuma.transport.link import Buffer, Tag, Traffic, as_bytes
@@ -20,6 +21,12 @@ from onnxpuma.transport.zeromq import PeerLink
 LONE_SECONDS = 0.05  # that a lone fiber may compute before the caller of `go_on` looks at other things
 WAIT_SECONDS = 0.02  # after which a lone fiber that has to wait gives way
 SLICE_SECONDS = 0.005  # that a fiber may compute before it gives way to others
+
+
+def plan_ahead(ahead: Ahead, until: Callable[[], bool], seconds: float) -> None:
+    """Make plans ahead until something happens, for a while at most: a server has to look about."""
+    end = time.monotonic() + seconds
+    ahead.go_on(lambda: until() or time.monotonic() > end)
 
 
 class Fiber:
@@ -119,9 +126,10 @@ class FiberLink(WrappedLink):
 
     inner: PeerLink
 
-    def __init__(self, link: PeerLink, fiber: Fiber) -> None:
+    def __init__(self, link: PeerLink, fiber: Fiber, ahead: Ahead | None = None) -> None:
+        """ahead: plans to make while the fiber waits."""
         super().__init__(link)
-        self._fiber, self._traffic = fiber, Traffic()
+        self._fiber, self._traffic, self._ahead = fiber, Traffic(), ahead
 
     @property
     def traffic(self) -> Traffic:  # type: ignore[override]
@@ -145,7 +153,12 @@ class FiberLink(WrappedLink):
         """Wait a moment for this message, here if there is nothing else to do."""
         link = self.inner
         if self._fiber.may_wait and not link.told:
-            link.wait(deadline - time.monotonic())
+            if self._ahead is None or not self._ahead.busy:
+                link.wait(deadline - time.monotonic())
+                return
+            link.wait(0.0)
+            if not link.is_due(peer, tag.session):
+                plan_ahead(self._ahead, lambda: link.stirs, WAIT_SECONDS)
             return
         link.read()
         if not link.is_due(peer, tag.session):

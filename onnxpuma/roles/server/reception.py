@@ -21,11 +21,13 @@ from onnxpuma.plan.known.readers import needed
 from onnxpuma.plan.plan import SecretInput
 from onnxpuma.plan.shapes import check_shapes
 from onnxpuma.plan.together.join import Joints
+from onnxpuma.roles.request.ahead import Ahead
 from onnxpuma.roles.request.commitment import COMMITMENT_BYTES, check_auditable
 from onnxpuma.roles.request.feed import check_filling
 from onnxpuma.roles.request.message import MADE_HERE, Asked, buffer_lengths, check_private, read_public_part
 from onnxpuma.roles.request.network import described
 from onnxpuma.roles.request.plans import Plans
+from onnxpuma.roles.request.question import Question
 from onnxpuma.roles.server.admission import Admission
 from onnxpuma.roles.server.identity import DIGEST_BYTES
 from onnxpuma.roles.server.job import Job
@@ -56,6 +58,7 @@ class Reception:
     ) -> None:
         self.party, self.models, self.store = party, models, store
         self.admission = Admission()
+        self.ahead = Ahead(self._budget)
         self.adopt(config)
 
     def adopt(self, config: ClusterConfig) -> None:
@@ -140,6 +143,9 @@ class Reception:
         check_private(plan, self.party, job.request.private)
         self.store.check_room(plan, job.request.client)
         job.plan = plan
+        if asked.selection.kept:
+            question = Question(asked.shapes, asked.public, asked.selection)
+            self.ahead.saw(plans, question, asked.handle, [handle for handle, _ in asked.held.values()])
 
     def _budget(self) -> Budget:
         limits = self.limits

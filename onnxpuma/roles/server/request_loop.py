@@ -17,6 +17,7 @@ from onnxpuma.roles.server.agreement import Agreement
 from onnxpuma.roles.server.aside import Aside
 from onnxpuma.roles.server.budgets import AnswerLedger
 from onnxpuma.roles.server.departure import Departure
+from onnxpuma.roles.server.fibers import plan_ahead
 from onnxpuma.roles.server.follower import Follower
 from onnxpuma.roles.server.identity import Identity
 from onnxpuma.roles.server.leader import Leader
@@ -123,13 +124,26 @@ class RequestLoop:
         under_way = len(self.runs)
         if not under_way:
             if not self.agreement.hear():
-                idle = GATHER_SECONDS if self.agreement.gathering else IDLE_SECONDS
-                sockets.wait([*self.link.waits_on(), *self.port.waits_on()], idle)
+                self._rest(GATHER_SECONDS if self.agreement.gathering else IDLE_SECONDS)
             return False
         due = self._looked + (GATHER_SECONDS if self.agreement.gathering else LOOK_SECONDS)
         if not self.runs.go_on() and not self.link.told:
-            self.link.wait(max(0.0, due - time.monotonic()))
+            left = max(0.0, due - time.monotonic())
+            if self.reception.ahead.busy:
+                self.link.wait(0.0)
+                plan_ahead(self.reception.ahead, lambda: self.link.stirs or self.link.told, left)
+            else:
+                self.link.wait(left)
         return len(self.runs) == under_way and not self.link.told and time.monotonic() < due
+
+    def _rest(self, seconds: float) -> None:
+        """Wait for something to happen while nothing runs, and make plans ahead meanwhile."""
+        listening = [*self.link.waits_on(), *self.port.waits_on()]
+        ahead = self.reception.ahead
+        if not ahead.busy:
+            sockets.wait(listening, seconds)
+        elif not sockets.wait(listening, 0.0):
+            plan_ahead(ahead, lambda: sockets.readable(listening), min(seconds, LOOK_SECONDS))
 
     # ---- clients --------------------------------------------------------------------------------------
 

@@ -122,7 +122,7 @@ class Runs:
                 fiber.wait(lambda: self._may_enter(run))
             self.link.enter(batch.session)
             run.entered, run.began = True, time.monotonic()
-            link = FiberLink(self.link, fiber)
+            link = FiberLink(self.link, fiber, self.reception.ahead)
             begun = opened(link, batch, sides, self.records.identities, self.records.signer)
             begun.requests = settled(batch, sides, self.agreement)
             if begun.requests:
