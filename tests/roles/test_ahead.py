@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,31 +13,17 @@ import pytest
 
 from onnxpuma.errors import InputError, RequestTimeoutError, UnsupportedModelError
 from onnxpuma.plan.budget import Budget
-from onnxpuma.plan.plan import Selection
 from onnxpuma.roles.request import plans as plans_module
 from onnxpuma.roles.request.ahead import SEEN, WAITING, Ahead
 from onnxpuma.roles.request.pieces import Pieces
 from onnxpuma.roles.request.plans import Plans
-from onnxpuma.roles.request.question import MOST, Question, following
+from onnxpuma.roles.request.question import MOST, Question
 from onnxpuma.roles.server.fibers import Fiber, FiberLink, Fibers
 from onnxpuma.transport.link import Tag
 from onnxpuma.transport.zeromq import PeerLink
 from tests.plan.test_growing import blueprint_of, planned, told
+from tests.roles.test_question import LENGTHS, asked, question
 from tests.transport.conftest import addresses, keys, open_cluster, open_link  # noqa: F401
-
-LENGTHS = (15, 16, 17, 33)  # around the borders of blocks
-
-
-@cache
-def question(length: int) -> Question:
-    """That of a token after so many others, of the tiny LLaMA."""
-    plan = planned(blueprint_of("llama", True), length)
-    blueprint = blueprint_of("llama", True)
-    shapes = {entry.name: entry.shape for entry in (*plan.inputs, *plan.held)}
-    public = {name: plan.known[name] for name in blueprint.public_inputs}
-    shapes.update((name, value.shape) for name, value in public.items())
-    selection = Selection(("next_token",), tuple(o.name for o in plan.kept), tuple(o.name for o in plan.held))
-    return Question(shapes, public, selection)
 
 
 def get(plans: Plans, asked: Question, budget: Budget | None = None) -> Any:
@@ -61,61 +46,6 @@ class Made:
             return own(*given, **options)
 
         monkeypatch.setattr(plans_module, "compile_plan", counted)
-
-
-# ---- the question that follows ------------------------------------------------------------------------
-
-
-def test_a_text_that_grows_goes_on() -> None:
-    for length in LENGTHS:
-        after = following(question(length), question(length + 1))
-        assert after is not None
-        assert after.key == question(length + 2).key
-        assert after.key != question(length + 3).key
-
-
-def asked(shape: tuple[int, ...], array: Any, **more: Any) -> Question:
-    array = np.asarray(array)
-    return Question({"x": shape, "m": array.shape}, {"m": array}, more.get("selection"))
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "third"),
-    [
-        ([1, 1], [1, 1, 1], [1, 1, 1, 1]),
-        ([0, 1], [0, 1, 2, 3], [0, 1, 2, 3, 4, 5]),
-        ([[0, 1]], [[0, 1, 2]], [[0, 1, 2, 3]]),
-        ([7], [9], [11]),
-        ([0.5], [0.5], [0.5]),
-        ([], [], []),
-    ],
-)
-def test_public_numbers_go_on(first: Any, second: Any, third: Any) -> None:
-    after = following(asked((4,), first), asked((6,), second))
-    assert after is not None
-    assert after.shapes["x"] == (8,)
-    assert after.public["m"].tolist() == third
-    assert after.public["m"].dtype == np.asarray(second).dtype
-
-
-@pytest.mark.parametrize(
-    ("before", "now"),
-    [
-        (asked((3,), [1]), asked((1,), [1])),  # below zero
-        (asked((3,), [1]), asked((3, 1), [1])),
-        (asked((3,), [0.5]), asked((3,), [0.7])),
-        (asked((3,), [0, 1]), asked((3,), [1, 1, 2])),
-        (asked((3,), [[0, 1]]), asked((3,), [[0, 1, 2], [0, 1, 2]])),
-        (asked((3,), ["a"]), asked((3,), ["b"])),
-        (asked((3,), []), asked((3,), [4])),
-        (asked((3,), [1], selection=Selection(("a",))), asked((3,), [1], selection=Selection(("b",)))),
-        (asked((3,), np.zeros(MOST + 1)), asked((3,), np.zeros(MOST + 1))),
-        (asked((3,), np.zeros(MOST - 1, int)), asked((3,), np.zeros(MOST, int))),
-        (Question({"x": (3,)}, {}), asked((3,), [1])),
-    ],
-)
-def test_what_does_not_go_on_is_left(before: Question, now: Question) -> None:
-    assert following(before, now) is None
 
 
 # ---- plans in pieces ------------------------------------------------------------------------------------

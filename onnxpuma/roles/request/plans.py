@@ -26,7 +26,7 @@ from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.roles.request.pieces import Pieces
 from onnxpuma.roles.request.question import Question
 
-KEPT = 32
+KEPT = 64  # some 0.9 MB each for a model of a thousand steps; two for each of 32 texts that grow side by side
 RECALLED = 4  # selections whose last plan helps to make the next one
 KEPT_BYTES = 1 << 29  # of public arrays; every plan counts those of the model again
 

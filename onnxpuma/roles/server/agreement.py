@@ -13,8 +13,8 @@ together when the last part was sent (protocols/sketch.py).
 The leader announces requests as they come, even while some run. Requests of one graph that all three hold
 when a run begins are one run, up to a number; clients take turns. A few runs are under way at a time
 (places.py). A request that has not reached every server delays no other, and is given up after a short time.
-A server plans a request only when it begins. The leader repeats an announcement that nobody answers, so a
-broken connection or a restarted server loses nothing.
+A server plans a request when it begins, unless it guessed the plan before. The leader repeats an announcement
+that nobody answers, so a broken connection or a restarted server loses nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A client's request becomes a job: it costs little until it fits, and never more than the limits allow.
 
 Before planning, a server checks the client's share of the queue, the form of the request, and the presence
-of the shares that its declared shapes require. It plans the request, within a budget, when its turn comes.
+of the shares that its declared shapes require. It plans the request, within a budget, when its turn comes,
+and notes it: the plan of the request that most likely continues it may be made ahead.
 """
 
 from __future__ import annotations
