@@ -7,19 +7,14 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
+from functools import partial
 from threading import Event
 from typing import TypeAlias
 
 import zmq
 from google.protobuf.message import Message
 
-from onnxpuma.errors import (
-    InputError,
-    OnnxpumaError,
-    PeerLostError,
-    RequestTimeoutError,
-    StoppingError,
-)
+from onnxpuma.errors import InputError, OnnxpumaError, PeerLostError, RequestTimeoutError, StoppingError
 from onnxpuma.transport import sockets, wire, wire_pb2
 from onnxpuma.transport.again import Again, Try
 from onnxpuma.transport.client_line import ClientLine, nobody_answers
@@ -32,7 +27,6 @@ from onnxpuma.transport.link import PARTIES, Buffer, as_bytes
 from onnxpuma.transport.request import ID_BYTES
 
 News: TypeAlias = wire_pb2.Accepted | wire_pb2.Queued | wire_pb2.Progress
-Meanwhile: TypeAlias = Callable[[Callable[[], bool]], None]
 
 # After the first report of a failure the other servers have this long to send theirs.
 REPORT_SECONDS = 0.5
@@ -79,6 +73,8 @@ class Cluster:
         self._servers: list[ClientLine] = []
         self._closed = False
         self.latest = b""  # the id under which a request was last sent
+        # Called where nothing has arrived; it may work until its argument says that something has.
+        self.meanwhile: Callable[[Callable[[], bool]], None] = lambda until: None
         try:
             for number, place in enumerate(servers):
                 self._servers.append(self._dial(number, place))
@@ -124,14 +120,12 @@ class Cluster:
         *,
         timeout: float | None = None,
         news: Callable[[int, News], None] | None = None,
-        meanwhile: Meanwhile | None = None,
     ) -> list[Answer]:
         """Send a request and wait for the three results, in the order of the parties.
 
         body: the public part; a copy of it gets a fresh id and the number of public buffers.
         public: buffers that all servers get. private: for each server the buffers that it alone gets. No
         buffer is copied. news: called with a server's number and its report of progress.
-        meanwhile: called where nothing has arrived; it may work until its argument says that something has.
 
         A server that is restarted costs no request that it had not begun: that is sent again, with a fresh id
         and the same shares, as soon as the server is back within the time that `connect` has.
@@ -154,7 +148,7 @@ class Cluster:
             self.connect()
             state = Try()
             try:
-                return self._ask(head, public, private, seconds, begin + seconds, news, meanwhile, state)
+                return self._ask(head, public, private, seconds, begin + seconds, news, state)
             except (StoppingError, PeerLostError) as error:
                 if not again.allows(error, state):
                     raise
@@ -168,7 +162,6 @@ class Cluster:
         seconds: float,
         deadline: float,
         news: Callable[[int, News], None] | None,
-        meanwhile: Meanwhile | None,
         state: Try,
     ) -> list[Answer]:
         """Send a request once, with a fresh id, and wait for the results."""
@@ -182,7 +175,7 @@ class Cluster:
                 if not self._push(server, [header, *wire.split(buffers)]):
                     state.broken = True
                     raise server.lost()
-            return self._results(head.id, losses, seconds, deadline, news, meanwhile, state)
+            return self._results(head.id, losses, seconds, deadline, news, state)
         except BaseException:
             for server in self._servers:
                 self._push(server, [wire.encode_client(wire_pb2.Cancel(request=head.id), [])])
@@ -229,7 +222,6 @@ class Cluster:
         seconds: float,
         deadline: float,
         news: Callable[[int, News], None] | None,
-        meanwhile: Meanwhile | None,
         state: Try,
     ) -> list[Answer]:
         answers: dict[int, Answer] = {}
@@ -265,8 +257,7 @@ class Cluster:
                     "the model is large or the servers are busy: allow more time, or query their status",
                 )
             if len(answers) < len(self._servers):
-                if meanwhile is not None:
-                    meanwhile(lambda until=deadline: self._stirs() or time.monotonic() > until)  # type: ignore[misc]
+                self.meanwhile(partial(self._stirs, deadline))
                 self._wait(max(0.0, deadline - time.monotonic()))
         return [answers[server.number] for server in self._servers]
 
@@ -285,9 +276,10 @@ class Cluster:
             seconds = min(seconds, 0.1)
         sockets.wait(self._listens_to(), seconds)
 
-    def _stirs(self) -> bool:
-        """Whether `_wait` would return at once."""
-        return sockets.readable(self._listens_to()) or (self._halt is not None and self._halt.is_set())
+    def _stirs(self, deadline: float) -> bool:
+        """Whether there is no time left for anything else than to listen."""
+        halted = self._halt is not None and self._halt.is_set()
+        return halted or time.monotonic() > deadline or sockets.readable(self._listens_to())
 
     def _listens_to(self) -> list[zmq.Socket[bytes]]:
         return [s for line in self._servers for s in (line.out.socket, line.watch.monitor)]

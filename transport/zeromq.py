@@ -140,11 +140,6 @@ class PeerLink(Link):
         """Whether, as far as `read` has told, `receive` from this peer would not wait."""
         return self._inbox.settled(peer, session) or self._lines[peer].mute
 
-    @property
-    def stirs(self) -> bool:
-        """Whether something has arrived that `read` would handle."""
-        return sockets.readable([self._hearing.socket])
-
     def finish(self, session: bytes) -> None:
         self._inbox.end(session)
 

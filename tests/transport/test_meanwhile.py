@@ -41,7 +41,8 @@ def test_an_answer_is_taken_when_it_comes(
     start_servers(late)
     work = Work()
     with Cluster(places, client) as cluster:
-        assert ask(cluster, 10, timeout=20, meanwhile=work) == [11, 12, 13]
+        cluster.meanwhile = work
+        assert ask(cluster, 10, timeout=20) == [11, 12, 13]
     assert work.looks > 0
 
 
@@ -49,8 +50,10 @@ def test_the_time_for_an_answer_ends(
     start_servers: Callable[..., list[Server]], places: list[Peer], client: KeyPair
 ) -> None:
     start_servers(hold)
-    with Cluster(places, client) as cluster, pytest.raises(RequestTimeoutError, match=r"within 0\.3 s"):
-        ask(cluster, timeout=0.3, meanwhile=Work())
+    with Cluster(places, client) as cluster:
+        cluster.meanwhile = Work()
+        with pytest.raises(RequestTimeoutError, match=r"within 0\.3 s"):
+            ask(cluster, timeout=0.3)
 
 
 def test_a_server_that_dies_is_noticed(
@@ -59,10 +62,11 @@ def test_a_server_that_dies_is_noticed(
     servers = start_servers(hold)
     late = Timer(0.2, servers[1].stop)
     with Cluster(places, client, connect_timeout=0.5, drain=0.0) as cluster:
+        cluster.meanwhile = Work()
         cluster.connect()
         late.start()
         with pytest.raises(PeerLostError, match="server 1"):
-            ask(cluster, timeout=20, meanwhile=Work())
+            ask(cluster, timeout=20)
     late.join()
 
 
@@ -73,8 +77,9 @@ def test_another_thread_ends_it(
     halt = Event()
     late = Timer(0.2, halt.set)
     with Cluster(places, client, halt=halt) as cluster:
+        cluster.meanwhile = Work()
         cluster.connect()
         late.start()
         with pytest.raises(CancelledError):
-            ask(cluster, timeout=20, meanwhile=Work())
+            ask(cluster, timeout=20)
     late.join()

@@ -54,6 +54,7 @@ class Asking:
         """client_key: public. model: its name at the servers."""
         self._cluster, self._config, self._key, self._model = cluster, config, client_key, model
         self._ahead = Ahead()
+        cluster.meanwhile = self._ahead.go_on
         self.lock = Lock()
 
     def run(
@@ -78,13 +79,10 @@ class Asking:
         sent = time.perf_counter()
         with self.lock:
             news = None if wanted.watch is None else told(wanted.watch)
+            held = [value.handle for value in fed.values() if isinstance(value, Kept)]
+            self._ahead.saw(plans, question, handle, held)
             try:
-                self._ahead.saw(
-                    plans, question, handle, [v.handle for v in fed.values() if isinstance(v, Kept)]
-                )
-                log.answers = self._cluster.request(
-                    body, public, private, timeout=wanted.timeout, news=news, meanwhile=self._ahead.go_on
-                )
+                log.answers = self._cluster.request(body, public, private, timeout=wanted.timeout, news=news)
             finally:
                 log.id = self._cluster.latest
         seconds = time.perf_counter() - sent

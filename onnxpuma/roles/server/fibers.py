@@ -10,9 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+import zmq
 from greenlet import greenlet
 
 from onnxpuma.roles.request.ahead import Ahead
+from onnxpuma.transport import sockets
 from onnxpuma.transport.chained import WrappedLink
 from onnxpuma.transport.inbox import silence
 from onnxpuma.transport.link import Buffer, Tag, Traffic, as_bytes
@@ -23,10 +25,11 @@ WAIT_SECONDS = 0.02  # after which a lone fiber that has to wait gives way
 SLICE_SECONDS = 0.005  # that a fiber may compute before it gives way to others
 
 
-def plan_ahead(ahead: Ahead, until: Callable[[], bool], seconds: float) -> None:
-    """Make plans ahead until something happens, for a while at most: a server has to look about."""
+def plan_ahead(ahead: Ahead, listening: Sequence[zmq.Socket[bytes]], seconds: float) -> None:
+    """Make plans ahead until one of these sockets can be read, for a while at most: a server has to look
+    about."""
     end = time.monotonic() + seconds
-    ahead.go_on(lambda: until() or time.monotonic() > end)
+    ahead.go_on(lambda: sockets.readable(listening) or time.monotonic() > end)
 
 
 class Fiber:
@@ -157,8 +160,8 @@ class FiberLink(WrappedLink):
                 link.wait(deadline - time.monotonic())
                 return
             link.wait(0.0)
-            if not link.is_due(peer, tag.session):
-                plan_ahead(self._ahead, lambda: link.stirs, WAIT_SECONDS)
+            if not link.told and not link.is_due(peer, tag.session):
+                plan_ahead(self._ahead, link.waits_on(), WAIT_SECONDS)
             return
         link.read()
         if not link.is_due(peer, tag.session):

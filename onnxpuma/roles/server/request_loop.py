@@ -10,6 +10,8 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+import zmq
+
 from onnxpuma.config import ClusterConfig
 from onnxpuma.errors import InputError, OnnxpumaError
 from onnxpuma.roles.request.network import described
@@ -129,21 +131,23 @@ class RequestLoop:
         due = self._looked + (GATHER_SECONDS if self.agreement.gathering else LOOK_SECONDS)
         if not self.runs.go_on() and not self.link.told:
             left = max(0.0, due - time.monotonic())
-            if self.reception.ahead.busy:
-                self.link.wait(0.0)
-                plan_ahead(self.reception.ahead, lambda: self.link.stirs or self.link.told, left)
-            else:
-                self.link.wait(left)
+            self.link.wait(0.0 if self._planned_ahead(self.link.waits_on(), left) else left)
         return len(self.runs) == under_way and not self.link.told and time.monotonic() < due
 
     def _rest(self, seconds: float) -> None:
-        """Wait for something to happen while nothing runs, and make plans ahead meanwhile."""
+        """Wait for something to happen while nothing runs."""
         listening = [*self.link.waits_on(), *self.port.waits_on()]
-        ahead = self.reception.ahead
-        if not ahead.busy:
+        if not self._planned_ahead(listening, min(seconds, LOOK_SECONDS)):
             sockets.wait(listening, seconds)
-        elif not sockets.wait(listening, 0.0):
-            plan_ahead(ahead, lambda: sockets.readable(listening), min(seconds, LOOK_SECONDS))
+
+    def _planned_ahead(self, listening: Sequence[zmq.Socket[bytes]], seconds: float) -> bool:
+        """If there are plans to make ahead, wait a moment for one of these sockets, and then make them; whether
+        there were any."""
+        ahead = self.reception.ahead
+        if ahead.busy and not sockets.wait(listening, 0.0):
+            plan_ahead(ahead, listening, seconds)
+            return True
+        return ahead.busy
 
     # ---- clients --------------------------------------------------------------------------------------
 
