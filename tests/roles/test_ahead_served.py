@@ -31,8 +31,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def client(folder: Path, in_threads: Any) -> Iterator[Client]:
-    with in_threads(folder) as servers, servers.client() as made:
+def servers(folder: Path, in_threads: Any) -> Iterator[Any]:
+    with in_threads(folder) as made:
+        yield made
+
+
+@pytest.fixture
+def client(servers: Any) -> Iterator[Client]:
+    with servers.client() as made:
         yield made
 
 
@@ -85,7 +91,7 @@ def test_a_guess_that_is_wrong_does_no_harm(folder: Path, client: Client) -> Non
 
 
 def test_who_always_has_more_to_plan_answers_all_the_same(
-    folder: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+    folder: Path, servers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planning = set()
 
@@ -96,7 +102,8 @@ def test_who_always_has_more_to_plan_answers_all_the_same(
 
     monkeypatch.setattr(Ahead, "busy", property(lambda self: True))
     monkeypatch.setattr(Ahead, "go_on", without_end)
-    text = Text(folder, client)
-    for new in (1, 2):
-        text.step(new)
+    with servers.client() as client:
+        text = Text(folder, client)
+        for new in (1, 2):
+            text.step(new)
     assert len(planning) == 4  # three servers and the client

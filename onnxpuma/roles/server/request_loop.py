@@ -141,7 +141,7 @@ class RequestLoop:
             sockets.wait(listening, seconds)
 
     def _planned_ahead(self, listening: Sequence[zmq.Socket[bytes]], seconds: float) -> bool:
-        """If there are plans to make ahead, wait a moment for one of these sockets, and then make them; whether
+        """If there are plans to make ahead, wait a moment for one of these sockets, then make them. Whether
         there were any."""
         ahead = self.reception.ahead
         if ahead.busy and not sockets.wait(listening, 0.0):
