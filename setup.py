@@ -5,6 +5,7 @@ from setuptools import Extension, setup
 KERNEL = "onnxpuma/mpc/ring/_ring"
 PARTS = (
     "bytes",
+    "cells",
     "deal",
     "fused",
     "gemm",
@@ -18,6 +19,7 @@ PARTS = (
     "narrow",
     "packed",
     "product",
+    "series",
     "steps",
     "thin",
     "threads",

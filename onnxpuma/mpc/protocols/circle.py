@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 from math import isqrt
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxpuma.mpc.ring.arrays import exact, joined
+from onnxpuma.mpc.ring.arrays import exact, joined, stacked
 
 Integers: TypeAlias = npt.NDArray[np.int64]
 
@@ -35,6 +35,7 @@ def _root(bits: int) -> tuple[int, int]:
 
 
 KEPT = 60  # fraction bits of the stored tables, from which every coarser one is rounded
+CUT = 30  # fraction bits of those that the kernel rounds
 
 
 @lru_cache(maxsize=8)
@@ -76,6 +77,29 @@ def arc(bits: int, count_bits: int, fraction: int) -> tuple[Integers, Integers]:
 def whole(bits: int, fraction: int) -> tuple[Integers, Integers]:
     """Cosine and sine of all 2^bits points."""
     return arc(bits, bits, fraction)
+
+
+@lru_cache(maxsize=16)
+def turns(bits: int, fraction: int) -> npt.NDArray[np.signedinteger[Any]]:
+    """Cosine and sine of all 2^bits points side by side, (2^bits, 2), in the narrowest type.
+
+    All harmonics of a series share it, so it stays in a cache where tables of their own would not.
+    """
+    return stacked(whole(bits, fraction), axis=1).astype(_narrowest(fraction))
+
+
+@lru_cache(maxsize=16)
+def cut_turns(bits: int) -> npt.NDArray[np.signedinteger[Any]]:
+    """As `turns`, with CUT fraction bits and the others dropped: rounded to fewer bits, it is what KEPT
+    yields."""
+    return (stacked(whole(bits, KEPT), axis=1) >> np.int64(KEPT - CUT)).astype(_narrowest(CUT))
+
+
+def _narrowest(fraction: int) -> type[np.signedinteger[Any]]:
+    """A type for numbers from -1 to 1."""
+    if fraction <= 14:
+        return np.int16
+    return np.int32 if fraction <= 30 else np.int64
 
 
 def points(index: Integers, bits: int, fraction: int) -> tuple[Integers, Integers]:

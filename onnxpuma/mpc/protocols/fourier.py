@@ -28,7 +28,7 @@ from onnxpuma.mpc.protocols.circle import Integers
 from onnxpuma.mpc.protocols.convert import deal, deal_cost
 from onnxpuma.mpc.protocols.gumbel import table as noise_table
 from onnxpuma.mpc.protocols.powers import tables as powers_of_e
-from onnxpuma.mpc.ring.arrays import filled, flat, integers, nothing, stacked
+from onnxpuma.mpc.ring.arrays import filled, flat, integers, nothing
 from onnxpuma.mpc.ring.steps import series_points, series_sum
 from onnxpuma.mpc.ring.words import Words, from_integers, resized
 
@@ -92,13 +92,6 @@ def _dealt_tables(index_bits: int, fraction: int, bits: int) -> tuple[Words, Wor
     return from_integers(cosine, bits), from_integers(sine, bits)
 
 
-@lru_cache(maxsize=16)
-def turns(bits: int, fraction: int) -> Integers:
-    """Cosine and sine of all angles, 2^bits to a turn, side by side: (2^bits, 2). All harmonics share it, so
-    it stays in a cache where tables of their own would not."""
-    return stacked(circle.whole(bits, fraction), axis=1)
-
-
 EXTRA = 28  # fraction bits of coefficients: integers multiply them, and the result is rounded once
 
 
@@ -154,8 +147,8 @@ def _harmonics(series: Series, gain: float, fraction: int) -> Integers:
 
 def _points(series: Series, words: Words, bits: int, dealt: list[int], widths: list[int]) -> Sequence[Words]:
     """The cosine and the sine of each harmonic at A, with the fraction bits with which they are dealt."""
-    less = integers([circle.KEPT - own for own in dealt])
-    points = series_points(words, bits, turns(bits, circle.KEPT), integers(series.multiples), less)
+    less, multiples = integers([circle.CUT - own for own in dealt]), integers(series.multiples)
+    points = series_points(words, bits, circle.cut_turns(bits), multiples, less, max(widths))
     if points is not None:
         return list(points)
     each = zip(series.multiples, dealt, widths, strict=True)
@@ -194,7 +187,7 @@ def evaluate_series(
     words = flat(x.words)
     constant = round(series.coefficients[0] * gain * (1 << (fraction + largest))) if role == U else 0
     y, arrived = filled(n, constant, bits), [taken(half) for half in halves]
-    table = turns(k, fraction)
+    table = circle.turns(k, fraction)
     if not series_sum(y, words, k, table, _harmonics(series, gain, fraction), EXTRA, arrived):
         factors = _twin_tables(series, gain, k, fraction, bits)
         for place, (m, pair) in enumerate(zip(series.multiples, factors, strict=True)):

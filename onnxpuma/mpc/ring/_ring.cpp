@@ -650,6 +650,13 @@ PyObject* py_group_answers(PyObject*, PyObject* args) {
     Py_RETURN_NONE;
 }
 
+// Whether words and a table, whose lines are pairs of signed numbers of 16 or 32 bits, make angles.
+bool take_angles(const Cells& words, int bits, const Cells& table, Angles* to) {
+    if (bits < 1 || bits > 30 || (table.size != 2 && table.size != 4) || table.count != ptrdiff_t(2) << bits) return false;
+    *to = {words, table.at, table.size, uint32_t(low_bits(bits))};
+    return true;
+}
+
 // series_points(words, bits, table, multiples, less, out)
 PyObject* py_series_points(PyObject*, PyObject* args) {
     PyObject* given[5];
@@ -658,45 +665,52 @@ PyObject* py_series_points(PyObject*, PyObject* args) {
     Arrays arrays;
     const Cells words = arrays.words(given[0]), table = arrays.words(given[1]), multiples = arrays.words(given[2]);
     const Cells less = arrays.words(given[3]), out = arrays.words(given[4], true);
-    if (!arrays.ok() || bits < 1 || bits > 30 || table.size != 8 || table.count != ptrdiff_t(2) << bits) return unfit();
-    if (multiples.size != 8 || less.size != 8 || less.count != multiples.count || out.size != 8) return unfit();
+    Points points = {{}, reinterpret_cast<int64_t*>(multiples.at), reinterpret_cast<int64_t*>(less.at), less.count, out};
+    if (!arrays.ok() || !take_angles(words, bits, table, &points.angles)) return unfit();
+    if (multiples.size != 8 || less.size != 8 || less.count != multiples.count) return unfit();
     if (out.count != 2 * multiples.count * words.count) return unfit();
-    const int64_t* by = reinterpret_cast<int64_t*>(less.at);
     for (ptrdiff_t h = 0; h < less.count; ++h)
-        if (by[h] < 1 || by[h] > 62) return unfit();
-    const Turns<int64_t> turns = {reinterpret_cast<int64_t*>(table.at), low_bits(bits)};
-    const Unlocked unlocked(out.count * 8 > FEW_BYTES * 8);
-    series_points(words, turns, reinterpret_cast<int64_t*>(multiples.at), by, multiples.count,
-                  reinterpret_cast<int64_t*>(out.at));
+        if (points.less[h] < 1 || points.less[h] > 30) return unfit();
+    const Unlocked unlocked(out.count > FEW_BYTES);
+    const Level& level = *current.load();
+    share_out_words(words.count, 8 * less.count,
+                    [&](ptrdiff_t start, ptrdiff_t count) { level.series_points(points, start, count); });
     Py_RETURN_NONE;
 }
 
-// series_sum(words, bits, table, harmonics, extra, dealt arrays, sum)
+// series_sum(words, bits, table, harmonics, extra, dealt arrays, sum) -> whether it was added: not where a coefficient
+// has more than 32 bits
 PyObject* py_series_sum(PyObject*, PyObject* args) {
     PyObject *given[4], *parts;
-    int bits, extra;
-    if (!PyArg_ParseTuple(args, "OiOOiO!O", &given[0], &bits, &given[1], &given[2], &extra, &PyTuple_Type, &parts,
+    int bits;
+    Series series = {};
+    if (!PyArg_ParseTuple(args, "OiOOiO!O", &given[0], &bits, &given[1], &given[2], &series.extra, &PyTuple_Type, &parts,
                           &given[3]))
         return nullptr;
     Arrays arrays;
     const Cells words = arrays.words(given[0]), table = arrays.words(given[1]), harmonics = arrays.words(given[2]);
-    const Cells sum = arrays.words(given[3], true);
-    if (!arrays.ok() || bits < 1 || bits > 30 || table.size != 8 || table.count != ptrdiff_t(2) << bits) return unfit();
-    const ptrdiff_t count = harmonics.count / 4;
-    if (harmonics.size != 8 || harmonics.count % 4 || PyTuple_GET_SIZE(parts) != 2 * count) return unfit();
-    if (sum.count != words.count || extra < 1 || extra > 62) return unfit();
-    const Harmonic* every = reinterpret_cast<Harmonic*>(harmonics.at);
-    for (ptrdiff_t h = 0; h < count; ++h)
-        if (every[h].up < 0 || every[h].up > 63) return unfit();
+    series.sum = arrays.words(given[3], true);
+    if (!arrays.ok() || !take_angles(words, bits, table, &series.angles)) return unfit();
+    series.count = harmonics.count / 4;
+    if (harmonics.size != 8 || harmonics.count % 4 || PyTuple_GET_SIZE(parts) != 2 * series.count) return unfit();
+    if (series.sum.count != words.count || series.extra < 1 || series.extra > 62) return unfit();
+    series.harmonics = reinterpret_cast<Harmonic*>(harmonics.at);
+    for (ptrdiff_t h = 0; h < series.count; ++h) {
+        const Harmonic& by = series.harmonics[h];
+        if (by.up < 0 || by.up > 63) return unfit();
+        if (by.cosine != int32_t(by.cosine) || by.sine != int32_t(by.sine)) Py_RETURN_FALSE;
+    }
     std::vector<Cells> dealt;
-    for (ptrdiff_t i = 0; i < 2 * count; ++i) {
+    for (ptrdiff_t i = 0; i < 2 * series.count; ++i) {
         dealt.push_back(arrays.words(PyTuple_GET_ITEM(parts, i)));
         if (!arrays.ok() || dealt.back().count != words.count) return unfit();
     }
-    const Turns<int64_t> turns = {reinterpret_cast<int64_t*>(table.at), low_bits(bits)};
-    const Unlocked unlocked(count * words.count * 16 > FEW_BYTES * 8);
-    series_sum(words, turns, every, count, extra, dealt.data(), sum);
-    Py_RETURN_NONE;
+    series.dealt = dealt.data();
+    const Unlocked unlocked(2 * series.count * words.count > FEW_BYTES);
+    const Level& level = *current.load();
+    share_out_words(words.count, 8 * series.count,
+                    [&](ptrdiff_t start, ptrdiff_t count) { level.series_sum(series, start, count); });
+    Py_RETURN_TRUE;
 }
 
 // The arrays of a step, all of one length: `read` of them, then those that it writes.
@@ -713,20 +727,18 @@ bool step_arrays(Arrays& arrays, PyObject* tuple, int read, int count, Cells* to
 PyObject* py_lift(PyObject*, PyObject* args) {
     PyObject* tuple;
     int step, u;
-    Lift lift;
+    Lift lift = {};
     if (!PyArg_ParseTuple(args, "iiipO!", &step, &lift.bits, &lift.carry, &u, &PyTuple_Type, &tuple)) return nullptr;
     if (lift.bits < 2 || lift.carry < 1 || lift.bits + lift.carry > 64 || step < 0 || step > 2) return unfit();
     constexpr int READ[] = {5, 3, 5}, COUNT[] = {9, 4, 7};
     Arrays arrays;
     Cells x[9];
     if (!step_arrays(arrays, tuple, READ[step], COUNT[step], x)) return unfit();
-    const Unlocked unlocked(x[0].count * 8 > FEW_BYTES * 2);
-    if (step == 0)
-        lift_lead(lift, x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7], x[8]);
-    else if (step == 1)
-        lift_open(lift, x[0], x[1], x[2], x[3]);
-    else
-        lift_end(lift, x[0], x[1], x[2], x[3], x[4], u, x[5], x[6]);
+    lift.u = u, lift.arrays = x;
+    const Unlocked unlocked(x[0].count > FEW_BYTES / 2);
+    const LiftFunction function = current.load()->lifts[step];
+    share_out_words(x[0].count, 8 * COUNT[step],
+                    [&](ptrdiff_t start, ptrdiff_t count) { function(lift, start, count); });
     Py_RETURN_NONE;
 }
 
@@ -786,7 +798,7 @@ PyMethodDef METHODS[] = {
     {"group_products", py_group_products, METH_VARARGS, "group_products(words, widths, masks, out)"},
     {"group_answers", py_group_answers, METH_VARARGS, "group_answers(words, less, widths, shares, u, out)"},
     {"series_points", py_series_points, METH_VARARGS, "series_points(words, bits, table, multiples, less, out)"},
-    {"series_sum", py_series_sum, METH_VARARGS, "series_sum(words, bits, table, harmonics, extra, dealt, sum)"},
+    {"series_sum", py_series_sum, METH_VARARGS, "series_sum(words, bits, table, harmonics, extra, dealt, sum) -> whether"},
     {"lift", py_lift, METH_VARARGS, "lift(step, bits, carry, u, arrays)"},
     {"levels", py_levels, METH_NOARGS, "levels() -> names, best first"},
     {"level", py_level, METH_NOARGS, "level() -> name"},

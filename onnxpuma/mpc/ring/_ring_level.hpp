@@ -9,6 +9,7 @@
 #include "_ring_kinds.hpp"
 #include "_ring_fused.hpp"
 #include "_ring_deal.hpp"
+#include "_ring_series.hpp"
 
 #undef RING_LEVEL
 #undef RING_TARGET

@@ -20,6 +20,8 @@
 #include <immintrin.h>
 #endif
 
+#include "_ring_cells.hpp"
+
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "packing is written for little-endian processors"
 #endif
@@ -62,6 +64,7 @@ struct Deal {
     int bits;
 };
 using DealFunction = double (*)(const Deal&, ptrdiff_t start, ptrdiff_t stop);
+using LiftFunction = void (*)(const Lift&, ptrdiff_t start, ptrdiff_t count);
 
 // A matrix whose words lie packed, row by row, `bits` bits each; `turned`, its rows are the columns of the factor.
 struct Packed {
@@ -190,6 +193,9 @@ struct Level {
     const CoinFunction* coins;
     const Fused* (*fused)(int bits);  // null for a width without such kernels
     const DealFunction* deals;
+    void (*series_points)(const Points&, ptrdiff_t start, ptrdiff_t count);
+    void (*series_sum)(const Series&, ptrdiff_t start, ptrdiff_t count);
+    const LiftFunction* lifts;
     ptrdiff_t fused_rows;             // of a product; one with more is faster as a product of unpacked matrices
 };
 
@@ -197,7 +203,8 @@ constexpr ptrdiff_t ANY_ROWS = PTRDIFF_MAX;
 
 #define RING_ENTRY(level, usable)                                                                                 \
     {#level, usable, level::gemm<uint32_t>, level::gemm<uint64_t>, level::gemm48, level::pack, level::unpack,    \
-     level::LOOPS, level::COINS, level::fused, level::DEALS, ANY_ROWS}
+     level::LOOPS, level::COINS, level::fused, level::DEALS, level::series_points, level::series_sum, level::LIFTS,  \
+     ANY_ROWS}
 
 #ifdef __x86_64__
 bool has_avx512() {
@@ -211,7 +218,7 @@ const Level LEVELS[] = {
 #ifdef RING_HAS_TILES
     {"amx", ([]() -> bool { return has_avx512() && tiles::usable(); }), tiles::gemm<uint32_t>, tiles::gemm<uint64_t>,
      tiles::gemm<uint64_t>, avx512::pack, avx512::unpack, avx512::LOOPS, avx512::COINS, avx512::fused,
-     avx512::DEALS, 23},
+     avx512::DEALS, avx512::series_points, avx512::series_sum, avx512::LIFTS, 23},
 #endif
 #ifdef __x86_64__
     RING_ENTRY(avx512, has_avx512),

@@ -1,37 +1,15 @@
 // Local steps of protocols on short arrays: what a party does between two messages, in one call.
 //
-// Each is a few lines of numpy in fallback.py under the same name. Arithmetic is mod 2^64 and cut to the words of the
-// result, which are the same whatever lies above their bits.
+// Where no kernel is built numpy does the same (carry.py, fallback.py).
 
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
+#include "_ring_levels.hpp"
+
 namespace {
-
-// Words of any size, read and written as 64 bits.
-struct Cells {
-    char* at;
-    ptrdiff_t size, count;
-
-    uint64_t operator[](ptrdiff_t i) const {
-        switch (size) {
-        case 1: return reinterpret_cast<const uint8_t*>(at)[i];
-        case 2: return reinterpret_cast<const uint16_t*>(at)[i];
-        case 4: return reinterpret_cast<const uint32_t*>(at)[i];
-        default: return reinterpret_cast<const uint64_t*>(at)[i];
-        }
-    }
-    void set(ptrdiff_t i, uint64_t word) const {
-        switch (size) {
-        case 1: reinterpret_cast<uint8_t*>(at)[i] = uint8_t(word); break;
-        case 2: reinterpret_cast<uint16_t*>(at)[i] = uint16_t(word); break;
-        case 4: reinterpret_cast<uint32_t*>(at)[i] = uint32_t(word); break;
-        default: reinterpret_cast<uint64_t*>(at)[i] = word;
-        }
-    }
-};
 
 // ---- planes of bits
 
@@ -163,86 +141,6 @@ inline void group_answers(const Cells& words, uint64_t less, const uint8_t* widt
             to.set(2 * g + 1, passes[0]);
         }
         to.set(2 * groups, share[row] ^ (u ? *bit : 0));
-    }
-}
-
-// ---- series (mpc/protocols/fourier.py)
-
-// Harmonics of an angle, 2^bits to a turn: cosines and sines of all angles in pairs, at a common scale.
-template <class T> struct Turns {
-    const T* table;
-    uint64_t mask;
-    const T* operator()(uint64_t word, uint64_t multiple) const { return table + 2 * (word * multiple & mask); }
-};
-
-// out[2h] and out[2h + 1]: cosines and sines of harmonic h, rounded to `less` bits less.
-inline void series_points(const Cells& words, const Turns<int64_t>& turns, const int64_t* multiples,
-                          const int64_t* less, ptrdiff_t harmonics, int64_t* out) {
-    for (ptrdiff_t i = 0; i < words.count; ++i)
-        for (ptrdiff_t h = 0; h < harmonics; ++h) {
-            const int64_t* at = turns(words[i], uint64_t(multiples[h]));
-            const int64_t half = int64_t(1) << (less[h] - 1);
-            out[2 * h * words.count + i] = (at[0] + half) >> less[h];
-            out[(2 * h + 1) * words.count + i] = (at[1] + half) >> less[h];
-        }
-}
-
-struct Harmonic {
-    int64_t multiple, cosine, sine, up;
-};
-
-// sum += the dealt cosines and sines of each harmonic times their factors of this party's angle; `extra` fraction bits
-// of the coefficients are rounded away.
-inline void series_sum(const Cells& words, const Turns<int64_t>& turns, const Harmonic* harmonics, ptrdiff_t count,
-                       int extra, const Cells* dealt, const Cells& sum) {
-    const int64_t half = int64_t(1) << (extra - 1);
-    for (ptrdiff_t i = 0; i < words.count; ++i) {
-        uint64_t total = sum[i];
-        for (ptrdiff_t h = 0; h < count; ++h) {
-            const Harmonic& by = harmonics[h];
-            const int64_t* at = turns(words[i], uint64_t(by.multiple));
-            const int64_t cosine = (by.cosine * at[0] + by.sine * at[1] + half) >> extra;
-            const int64_t sine = (by.sine * at[0] - by.cosine * at[1] + half) >> extra;
-            total += (uint64_t(cosine) << by.up) * dealt[2 * h][i] + (uint64_t(sine) << by.up) * dealt[2 * h + 1][i];
-        }
-        sum.set(i, total);
-    }
-}
-
-// ---- lifts (mpc/protocols/truncate.py)
-
-// From `bits` bits to the words of the result, which have `carry` bits more.
-struct Lift {
-    int bits, carry;
-    uint64_t whole(uint64_t x) const { return x & low_bits(bits); }
-    uint64_t top(uint64_t x) const { return whole(x) >> (bits - 1); }
-    uint64_t raised(uint64_t x) const { return (x & low_bits(carry)) << bits; }
-    uint64_t offset() const { return uint64_t(1) << (bits - 2); }
-};
-
-// The pivot: A less u's mask, A's top bit less u's, and its own two components.
-inline void lift_lead(const Lift& lift, const Cells& a, const Cells& r, const Cells& a_u, const Cells& m_u,
-                      const Cells& m_v, const Cells& rest, const Cells& top, const Cells& first, const Cells& second) {
-    for (ptrdiff_t i = 0; i < a.count; ++i) {
-        const uint64_t word = lift.whole(a[i] + lift.offset()), left = word - r[i];
-        rest.set(i, left);
-        top.set(i, lift.top(word) - a_u[i]);
-        first.set(i, left + lift.raised(m_v[i]) - lift.offset());
-        second.set(i, r[i] + lift.raised(m_u[i]));
-    }
-}
-
-// A twin: a (1 - b) under its mask.
-inline void lift_open(const Lift& lift, const Cells& b, const Cells& a, const Cells& m, const Cells& mine) {
-    for (ptrdiff_t i = 0; i < b.count; ++i) mine.set(i, a[i] * (1 - lift.top(b[i])) + m[i]);
-}
-
-// A twin: the component that both twins have, and its own.
-inline void lift_end(const Lift& lift, const Cells& b, const Cells& mine, const Cells& theirs, const Cells& rest,
-                     const Cells& m, bool u, const Cells& common, const Cells& own) {
-    for (ptrdiff_t i = 0; i < b.count; ++i) {
-        common.set(i, lift.whole(b[i]) - (lift.top(b[i]) << lift.bits) - lift.raised(mine[i] + theirs[i]));
-        own.set(i, rest[i] + lift.raised(m[i]) - (u ? 0 : lift.offset()));
     }
 }
 

@@ -7,7 +7,7 @@ fallback.py does the same, or a function returns None, or False, and the protoco
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,9 @@ from onnxpuma.mpc.ring.native import native
 from onnxpuma.mpc.ring.words import WIDEST, Words, word_type
 
 Integers: TypeAlias = npt.NDArray[np.int64]
+Turns: TypeAlias = npt.NDArray[np.signedinteger[Any]]
 _MOST = 10  # bits of a group that the kernel takes
+_TURNS_BYTES = 4  # of a cosine that the kernel reads, at most
 _LEAD, _OPEN, _END = range(3)  # the order of py_lift in _ring.cpp
 
 
@@ -73,16 +75,17 @@ def group_answers(words: Words, less: int, widths: bytes, shares: Words, u: bool
 
 
 def series_points(
-    words: Words, bits: int, table: Integers, multiples: Integers, less: Integers
+    words: Words, bits: int, table: Turns, multiples: Integers, less: Integers, width: int
 ) -> Words | None:
-    """Cosines and sines of multiples of angles (n,), 2^bits to a turn, rounded: (2 harmonics, n) mod 2^64.
+    """Cosines and sines of multiples of angles (n,), 2^bits to a turn, rounded: (2 harmonics, n) mod 2^width.
 
-    table: (2^bits, 2), int64. multiples, less: of each harmonic, and the fraction bits that it drops.
+    table: (2^bits, 2), of at most 30 fraction bits. multiples, less: of each harmonic, and the fraction bits
+    that it drops.
     """
     kernel = native()
-    if kernel is None:
+    if kernel is None or table.itemsize > _TURNS_BYTES or (less < 1).any():
         return None
-    out = np.empty((2 * len(multiples), words.size), np.uint64)
+    out = np.empty((2 * len(multiples), words.size), word_type(width))
     kernel.series_points(np.ascontiguousarray(words), bits, table, multiples, less, out)
     return out
 
@@ -91,7 +94,7 @@ def series_sum(
     total: Words,
     words: Words,
     bits: int,
-    table: Integers,
+    table: Turns,
     harmonics: Integers,
     extra: int,
     dealt: Sequence[Words],
@@ -104,11 +107,10 @@ def series_sum(
     the fraction bits of the table, (2^bits, 2).
     """
     kernel = native()
-    if kernel is None:
+    if kernel is None or table.itemsize > _TURNS_BYTES:
         return False
     ready = tuple([np.ascontiguousarray(each) for each in dealt])
-    kernel.series_sum(np.ascontiguousarray(words), bits, table, harmonics, extra, ready, total)
-    return True
+    return bool(kernel.series_sum(np.ascontiguousarray(words), bits, table, harmonics, extra, ready, total))
 
 
 def lift_lead(

@@ -12,7 +12,7 @@ from onnxpuma.mpc import ring
 from onnxpuma.mpc.forms import Replicated, see
 from onnxpuma.mpc.party import Party, Protocol, U, V
 from onnxpuma.mpc.prf import PartyKeys
-from onnxpuma.mpc.protocols import carry, fourier
+from onnxpuma.mpc.protocols import carry, circle, fourier
 from onnxpuma.mpc.protocols.compare import signs
 from onnxpuma.mpc.protocols.truncate import lift
 from onnxpuma.mpc.ring import steps
@@ -97,9 +97,21 @@ def test_the_kernel_leaves_a_wide_group_to_numpy(drawn: Draw) -> None:
     assert steps.group_answers(drawn(5, np.uint16), 0, bytes([11]), masks, True) is None
 
 
-@pytest.mark.parametrize("name", ["silu", "gelu", "tanh"])
-def test_series(drawn: Draw, name: str) -> None:
-    series, fraction, bits, gain, count = fourier.all_series()[name], 13, 40, 1.5, 70
+@pytest.mark.parametrize(
+    ("name", "fraction", "bits", "count"),
+    [
+        ("silu", 13, 40, 70),
+        ("gelu", 13, 30, 1300),
+        ("tanh", 15, 30, 512),
+        ("gelu", 14, 64, 3),
+        ("gelu", 13, 24, 0),
+    ],
+)
+def test_series(level: str, drawn: Draw, name: str, fraction: int, bits: int, count: int) -> None:
+    """Tables of 16 and 32 bits, sums of 32 and 64, blocks that are whole and begun."""
+    if level == "numpy":
+        return
+    series, gain = fourier.all_series()[name], 1.5
     k, dealt = series.angle_bits, fourier.dealt_fractions(series, fraction, gain)
     widths = [bits - (max(dealt) - own) for own in dealt]
     words = words_of(drawn, count, k)
@@ -107,14 +119,14 @@ def test_series(drawn: Draw, name: str) -> None:
     with numpy_alone():
         right = fourier._points(series, words, k, dealt, widths)
     for place, (one, other) in enumerate(zip(found, right, strict=True)):
-        assert np.array_equal(resized(one, widths[place // 2]), other)
+        assert np.array_equal(resized(one, widths[place // 2]), resized(other, widths[place // 2]))
     halves = [
         drawn(count, word_type(width), seed) for seed, width in enumerate(w for w in widths for _ in "cs")
     ]
     total = drawn(count, word_type(bits), 99)
     plain = total.copy()
     harmonics = fourier._harmonics(series, gain, fraction)
-    assert steps.series_sum(total, words, k, fourier.turns(k, fraction), harmonics, fourier.EXTRA, halves)
+    assert steps.series_sum(total, words, k, circle.turns(k, fraction), harmonics, fourier.EXTRA, halves)
     tables = fourier._twin_tables(series, gain, k, fraction, bits)
     for place, (m, pair) in enumerate(zip(series.multiples, tables, strict=True)):
         for side, table in enumerate(pair):
@@ -122,10 +134,38 @@ def test_series(drawn: Draw, name: str) -> None:
     assert np.array_equal(total, plain)
 
 
-@pytest.mark.parametrize("bits", [2, 7, 8, 16, 31, 46])
-@pytest.mark.parametrize("carry_bits", [1, 8, 18])
-def test_lifts(drawn: Draw, bits: int, carry_bits: int) -> None:
-    wide, count = bits + carry_bits, 40
+def test_every_angle_of_a_cut_table_is_rounded_as_a_whole_one() -> None:
+    cut, bits = circle.cut_turns(12), 12
+    for own in (1, 2, 13, 28, circle.CUT - 1):
+        less = circle.CUT - own
+        found = (cut.astype(np.int64) + (1 << less - 1)) >> less
+        assert np.array_equal(found, np.stack(circle.whole(bits, own), axis=1))
+
+
+def test_the_kernel_leaves_large_coefficients_and_fine_tables_to_numpy(drawn: Draw) -> None:
+    words, halves, total = (
+        drawn(9, np.uint16),
+        [drawn(9, np.uint32, seed) for seed in (1, 2)],
+        np.zeros(9, np.uint32),
+    )
+    less = np.array([1])
+    for table, c in ((circle.turns(10, 13), 1 << 31), (circle.turns(10, 40), 1)):
+        harmonics = np.array([[1, c, 0, 0]])
+        assert not steps.series_sum(total, words, 10, table, harmonics, 28, halves)
+        assert not total.any()
+    assert steps.series_points(words, 10, circle.turns(10, 40), np.array([1]), less, 32) is None
+    assert steps.series_points(words, 10, circle.cut_turns(10), np.array([1]), less - 1, 32) is None
+
+
+@pytest.mark.parametrize(
+    ("bits", "carry_bits", "count"),
+    [
+        *((bits, carry_bits, 40) for bits in (2, 7, 8, 16, 31, 46) for carry_bits in (1, 8, 18)),
+        (30, 18, 1300),
+    ],
+)
+def test_lifts(level: str, drawn: Draw, bits: int, carry_bits: int, count: int) -> None:
+    wide = bits + carry_bits
     a, b = words_of(drawn, count, bits), words_of(drawn, count, bits, 1)
     r, rest = words_of(drawn, count, wide, 2), words_of(drawn, count, wide, 3)
     m, mine, theirs, a_u = (words_of(drawn, count, carry_bits, seed) for seed in (4, 5, 6, 7))
