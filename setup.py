@@ -25,6 +25,7 @@ PARTS = (
     "threads",
     "tiles",
     "trees",
+    "unpack",
     "vector",
     "words",
 )

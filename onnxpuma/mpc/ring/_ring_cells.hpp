@@ -1,4 +1,4 @@
-// Arrays of words of any size, and what the steps of _ring_series.hpp and _ring_lifts.hpp read of them.
+// Arrays of words of any size, and what the steps of _ring_series.hpp read of them.
 
 #pragma once
 
@@ -7,7 +7,7 @@
 
 namespace {
 
-// Words of any size, read and written as 64 bits.
+// Words of any size, read as 64 bits.
 struct Cells {
     char* at;
     ptrdiff_t size, count;
@@ -18,14 +18,6 @@ struct Cells {
         case 2: return reinterpret_cast<const uint16_t*>(at)[i];
         case 4: return reinterpret_cast<const uint32_t*>(at)[i];
         default: return reinterpret_cast<const uint64_t*>(at)[i];
-        }
-    }
-    void set(ptrdiff_t i, uint64_t word) const {
-        switch (size) {
-        case 1: reinterpret_cast<uint8_t*>(at)[i] = uint8_t(word); break;
-        case 2: reinterpret_cast<uint16_t*>(at)[i] = uint16_t(word); break;
-        case 4: reinterpret_cast<uint32_t*>(at)[i] = uint32_t(word); break;
-        default: reinterpret_cast<uint64_t*>(at)[i] = word;
         }
     }
 };

@@ -5,6 +5,7 @@
 #include "_ring_gemm.hpp"
 #include "_ring_narrow.hpp"
 #include "_ring_bytes.hpp"
+#include "_ring_unpack.hpp"
 #include "_ring_words.hpp"
 #include "_ring_kinds.hpp"
 #include "_ring_fused.hpp"
@@ -27,6 +28,7 @@
 #undef RING_PERMUTE_HALVES
 #undef RING_TWO_PARTS
 #undef RING_SHUFFLE_BYTES
+#undef RING_EVEN_HALVES
 #undef RING_EVEN_LANES
 #undef RING_ODD_LANES
 #undef RING_REAL_PARTS

@@ -150,6 +150,8 @@ inline void* scratch() {
 #define RING_PERMUTE_HALVES(order, x) _mm256_permutevar8x32_epi32(__m256i(x), __m256i(order))
 #define RING_TWO_PARTS(x, y) _mm256_loadu2_m128i((const __m128i*)(y), (const __m128i*)(x))
 #define RING_SHUFFLE_BYTES(x, order) _mm256_shuffle_epi8(__m256i(x), __m256i(order))
+#define RING_EVEN_HALVES(x, y) \
+    _mm256_castps_si256(_mm256_shuffle_ps(_mm256_castsi256_ps(__m256i(x)), _mm256_castsi256_ps(__m256i(y)), 0x88))
 #define RING_EVEN_LANES(x, y) _mm256_unpacklo_epi64(__m256i(x), __m256i(y))
 #define RING_ODD_LANES(x, y) _mm256_unpackhi_epi64(__m256i(x), __m256i(y))
 #include "_ring_level.hpp"

@@ -187,6 +187,28 @@ def test_lifts(level: str, drawn: Draw, bits: int, carry_bits: int, count: int) 
         assert np.array_equal(one, other)
 
 
+def test_threads_change_nothing(drawn: Draw) -> None:
+    """Series and lifts that several threads share, of a length that no piece divides."""
+    count, before = 40_001, ring.threads()
+    words, halves = drawn(count, np.uint32), [drawn(count, np.uint32, seed) for seed in range(10)]
+    harmonics = fourier._harmonics(fourier.all_series()["gelu"], 1.0, 13)
+    less = np.full(5, circle.CUT - 13)
+
+    def results() -> list[Words]:
+        total = np.zeros(count, np.uint32)
+        assert steps.series_sum(total, words, 17, circle.turns(17, 13), harmonics, fourier.EXTRA, halves)
+        points = steps.series_points(words, 17, circle.cut_turns(17), harmonics[:, 0].copy(), less, 20)
+        assert points is not None
+        return [total, points, *steps.lift_end(words, *halves[:4], 20, 12, True)]
+
+    alone = results()
+    try:
+        ring.set_threads(3)
+        assert all(np.array_equal(one, other) for one, other in zip(alone, results(), strict=True))
+    finally:
+        ring.set_threads(before)
+
+
 @pytest.mark.parametrize("pivot", range(3))
 def test_the_same_keys_yield_the_same_words(pivot: int) -> None:
     """Whole protocols, with the kernel and without it: each party's words, whatever lies above their bits."""
