@@ -43,6 +43,39 @@ def activation(
     `activation_cost`. A product (Sum3) never becomes Replicated: only the bits that are needed are read.
     """
     way = reading or readings(series, argument, type(x), x.format, format)[0]
+    pairs = yield from _gated(party, x, pivot, way, format)
+    # 4. to the ring of the result
+    parts = yield from parallel([_widened(party, pair, way, format) for pair in _summed(pairs, way)])
+    total = parts[0].plus(from_integers(_units(series.left, parts[0].fraction), parts[0].bits))
+    for part in parts[1:]:
+        total = total + part
+    result = replicate_pair(party, total)
+    yield
+    return result.raised(format.fraction - result.fraction)
+
+
+def activation_terms(
+    party: Party, x: Replicated | Sum3, pivot: int, reading: Reading
+) -> Protocol[Sum3]:
+    """The activation as terms, of which the pivot's is zero, in the ring and at the scale of `terms_format`.
+
+    reading: one of `readings_to_terms`. Condition, error and masks: those of `activation`. Rounds: 2 or 3;
+    bits: `activation_cost`.
+    """
+    (pair,) = _summed((yield from _gated(party, x, pivot, reading, x.format)), reading)
+    return Sum3(party.index, pair.words, pair.format)
+
+
+def terms_format(reading: Reading) -> Format:
+    """The format in which `activation_terms` leaves its result; a lift from it is exact."""
+    return Format(reading.joint, reading.fraction)
+
+
+def _gated(
+    party: Party, x: Replicated | Sum3, pivot: int, way: Reading, format: Format
+) -> Protocol[list[Pair]]:
+    """What each of the two bits of the window gates."""
+    series = way.series
     # 1. x as Split, at three scales: for the lines, for the coarse reading, for the angle
     seen = split(party, x, pivot, Format(way.bits, series.read))
     wide = seen.modulo(way.wide)
@@ -58,15 +91,7 @@ def activation(
     gates = _ramp(party, inside, above, found, wide, way, format)
     if not way.ramp:
         gates = _step(party, inside, above, found, way, format)
-    pairs = yield from parallel(gates)
-    # 4. to the ring of the result
-    parts = yield from parallel([_widened(party, pair, way, format) for pair in _summed(pairs, way)])
-    total = parts[0].plus(from_integers(_units(series.left, parts[0].fraction), parts[0].bits))
-    for part in parts[1:]:
-        total = total + part
-    result = replicate_pair(party, total)
-    yield
-    return result.raised(format.fraction - result.fraction)
+    return (yield from parallel(gates))
 
 
 def _place(seen: Split, way: Reading) -> Split:
@@ -91,8 +116,8 @@ def _ramp(
     party: Party, inside: Bit, above: Bit, found: Replicated, wide: Split, way: Reading, format: Format
 ) -> list[Protocol[Pair]]:
     """[inside] (x/2 + W), [above] x."""
-    x, half = wide.modulo(way.outer), wide.with_fraction(way.fraction)
-    if way.way is Way.JOINED:
+    x, half = wide.modulo(way.above), wide.with_fraction(way.fraction)
+    if way.joins:
         least = _units(way.ends[0], way.fraction)
         return [lifting_gate(party, inside, found, way.joint, least, half), gate(party, above, x)]
     value, low = see(party, found, wide.pivot) + half.modulo(way.inner), _units(-0.5, way.fraction)

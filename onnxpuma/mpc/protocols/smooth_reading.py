@@ -7,12 +7,13 @@ A ramp is zero on the left and x on the right of the window (GELU, SiLU); a step
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache, cached_property
 
 from onnxpuma.errors import ProtocolError
-from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.cost import FREE, Cost
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated, Split
 from onnxpuma.mpc.protocols.compare import SHORT_BITS, Signs, locate_cost, one_round
@@ -34,6 +35,7 @@ class Way(Enum):
     APART = "apart"  # each is gated in its own ring, and then widened
     JOINED = "joined"  # the gate lifts the value inside to the ring of x, and the sum is widened
     STRAIGHT = "straight"  # the gates lift to the ring of the result: a round less
+    TERMS = "terms"  # as joined, and the sum stays at the twins, for a product that reads it so
 
 
 @dataclass(frozen=True)
@@ -110,18 +112,30 @@ class Reading:
 
     @cached_property
     def joint(self) -> int:
-        """Bits of a ring that holds both, at `fraction` fraction bits."""
+        """Bits of a ring that holds both, at `fraction` fraction bits; of terms with one more, for a lift."""
+        if self.way is Way.TERMS:
+            return max(self.outer + 1, self.window) + 1
         return self.outer + 1
+
+    @cached_property
+    def joins(self) -> bool:
+        """Whether the gate of the value inside lifts it to the ring of x."""
+        return self.way in (Way.JOINED, Way.TERMS)
+
+    @cached_property
+    def above(self) -> int:
+        """Bits of x, at `read` fraction bits, as the gate above the window yields it."""
+        return self.joint - 1 if self.joins else self.outer
 
     @cached_property
     def wide(self) -> int:
         """Bits of x that are gated."""
-        return self.joint if self.way is Way.JOINED else max(self.inner, self.outer)
+        return self.joint if self.joins else max(self.inner, self.outer)
 
     @cached_property
     def ring(self) -> int:
         """Bits of the ring in which the series becomes Replicated."""
-        return self.window if self.way is Way.JOINED else self.inner
+        return self.window if self.joins else self.inner
 
     @cached_property
     def angle_shift(self) -> int:
@@ -148,7 +162,7 @@ class Reading:
         """Whether words of these formats have the bits that this way reads and yields."""
         if self.bits > readable(self.series, source) or (self.quick and self.place > MOST_AT_ONCE):
             return False
-        if self.way is Way.JOINED:
+        if self.joins:
             return self.ramp and self.joint > self.window
         largest = max(self.inner, self.joint) if self.ramp else self.inner
         return self.way is Way.APART or (self.fraction <= format.fraction and largest < self.result(format))
@@ -161,7 +175,8 @@ class Reading:
         if self.ramp and self.way is not Way.STRAIGHT and form is not Replicated:
             more += deal_cost(elements, self.wide).bits
         gates, back = self._gates(elements, format)
-        return both + gates + back + replicate_pair_cost(elements, self.result(format)) + Cost(0, read + more)
+        found = both + gates + back + Cost(0, read + more)
+        return found if self.way is Way.TERMS else found + replicate_pair_cost(elements, self.result(format))
 
     def _gates(self, elements: int, format: Format) -> tuple[Cost, Cost]:
         """Of the gates, and of the way from them to the ring of the result."""
@@ -175,10 +190,11 @@ class Reading:
         if self.way is Way.STRAIGHT:
             inside = lifting_gate_cost(elements, self.inner, result, Split)
             return inside | lifting_gate_cost(elements, self.outer, result - 1, Split), Cost()
-        above = gate_cost(elements, self.outer)
-        if self.way is Way.JOINED:
-            inside = lifting_gate_cost(elements, self.window, self.joint)
-            return inside | above, widen_cost(elements, self.joint - over, result)
+        above = gate_cost(elements, self.above)
+        if self.joins:
+            both = lifting_gate_cost(elements, self.window, self.joint) | above
+            back = FREE if self.way is Way.TERMS else widen_cost(elements, self.joint - over, result)
+            return both, back
         parts = widen_cost(elements, self.inner - over, result)
         parts |= widen_cost(elements, self.joint - over, result)
         return gate_cost(elements, self.inner) | above, parts
@@ -202,12 +218,25 @@ def read_for(argument: float | None, source: Format) -> float:
 
 def every_reading(series: Series, argument: float | None, source: Format, format: Format) -> list[Reading]:
     """All ways to read |x| < `argument` of words in `source` for a result in `format`."""
-    below = read_for(argument, source)
-    ways = [Reading(series, below, way, quick) for way in Way for quick in (False, True)]
-    ways = [way for way in ways if way.fits(source, format)]
+    ways = _fitting([way for way in Way if way is not Way.TERMS], series, argument, source, format)
     if not ways:
+        below = read_for(argument, source)
         raise ProtocolError(f"{series.name} of {below:g} in words of {source}", "truncate it first")
     return ways
+
+
+def _fitting(
+    ways: Sequence[Way], series: Series, argument: float | None, source: Format, format: Format
+) -> list[Reading]:
+    below = read_for(argument, source)
+    found = [Reading(series, below, way, quick) for way in ways for quick in (False, True)]
+    return [way for way in found if way.fits(source, format)]
+
+
+@cache
+def readings_to_terms(series: Series, argument: float | None, source: Format) -> tuple[Reading, ...]:
+    """The ways that leave the activation at the twins; none for a step, or an argument that is too large."""
+    return tuple(_fitting([Way.TERMS], series, argument, source, source))
 
 
 @cache
