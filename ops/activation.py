@@ -18,7 +18,7 @@ from onnxpuma.mpc.protocols.convert import split, split_cost
 from onnxpuma.mpc.protocols.fourier import Series, all_series
 from onnxpuma.mpc.protocols.lifting_gate import gated_up, gated_up_cost
 from onnxpuma.mpc.protocols.pivots import over_parts, spread
-from onnxpuma.mpc.protocols.smooth import activation, activation_cost
+from onnxpuma.mpc.protocols.smooth import activation, activation_cost, terms_format
 from onnxpuma.mpc.protocols.smooth_reading import (
     USUAL,
     Reading,
@@ -26,15 +26,18 @@ from onnxpuma.mpc.protocols.smooth_reading import (
     read_for,
     readable,
     readings,
+    readings_to_terms,
     whole_argument,
 )
+from onnxpuma.ops.activation_terms import terms_cost, to_terms
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.factors import factor_bits, times_numbers
 from onnxpuma.ops.limits import Limit, asks, of_input, size_of
-from onnxpuma.ops.registry import Call, Operand, Use, operator
+from onnxpuma.ops.registry import Call, Operand, Result, Use, operator
 from onnxpuma.ops.spread import shift_cost, truncated
 from onnxpuma.standard.mask_values import OUT
 
+RAMPS = ("Gelu", "Swish", "Softplus", "Mish")  # zero far to the left, and x far to the right
 _SERIES = {"Erf": "erf", "Tanh": "tanh", "Sigmoid": "sigmoid", "Softplus": "softplus", "Mish": "mish"}
 
 
@@ -81,10 +84,25 @@ def _arguments(call: Call, series: Series, factor: float = 1.0) -> tuple[Limit, 
     return (_below(format, Reading(series, argument).largest / factor, factor),)
 
 
+def format_of_terms(call: Call) -> Format | None:
+    """The format in which an activation can leave its result as terms (plan/terms.py); None if it cannot."""
+    if call.node.op == "Swish" and _alpha(call) != 1.0:
+        return None
+    ways = readings_to_terms(all_series()[_series_name(call)], _argument(call), call.given(0).format)
+    return terms_format(ways[0]) if ways else None
+
+
 def _smooth_cost(call: Call) -> Cost:
     (x,) = call.secrets
-    made = call.outputs[0].resting
-    return _activated_cost(call.network, x, all_series()[_series_name(call)], _argument(call), made)
+    series, made = all_series()[_series_name(call)], call.outputs[0].resting
+    if call.outputs[0].form is Sum3:
+        return terms_cost(call.network, series, _argument(call), x.format, x.form, x.size)
+    return _activated_cost(call.network, x, series, _argument(call), made)
+
+
+def _smooth_result(call: Call) -> Result:
+    made = call.outputs[0]
+    return Result(Sum3, made.format) if made.form is Sum3 else Result()
 
 
 def _activated_cost(
@@ -139,14 +157,16 @@ def _accepts(call: Call, index: int) -> Format | None:
 
 @operator(
     "Gelu", "Erf", "Tanh", "Sigmoid", "Softplus", "Mish",
-    cost=_smooth_cost, defers=_smooth_fits, accepts=_accepts, follows=True, limits=_smooth_limits,
+    cost=_smooth_cost, result=_smooth_result, defers=_smooth_fits, accepts=_accepts, follows=True, limits=_smooth_limits,
     error="2.5e-3", tolerance=2.5e-3, beside=of_elements, narrow=True,
 )  # fmt: skip
 @by_element
 def smooth(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """A smooth activation. Error: 2.5e-3 at most, a tenth of that on average."""
-    series = all_series()[_series_name(call)]
-    return [(yield from _activated(party, call, x, series, _argument(call), call.outputs[0].resting))]
+    series, made = all_series()[_series_name(call)], call.outputs[0]
+    if made.form is Sum3:
+        return [(yield from to_terms(party, call.network, x, series, _argument(call)))]
+    return [(yield from _activated(party, call, x, series, _argument(call), made.resting))]
 
 
 def _activated(
@@ -172,7 +192,7 @@ def _swish_cost(call: Call) -> Cost:
     (x,) = call.secrets
     alpha, series, made = _alpha(call), all_series()["silu"], call.outputs[0].resting
     if alpha == 1.0:
-        return _activated_cost(call.network, x, series, _argument(call), made)
+        return _smooth_cost(call)
     scaled = replace(x, format=x.format.finer(factor_bits(alpha)))
     back = shift_cost(x.size, factor_bits(1 / alpha), call.ring, Replicated, made.bits)
     return _activated_cost(call.network, scaled, series, _argument(call, alpha), call.reals) + back
@@ -190,6 +210,7 @@ def _takes_products(call: Use, index: int) -> bool:
 @operator(
     "Swish",
     cost=_swish_cost,
+    result=_smooth_result,
     defers=_takes_products,
     accepts=_accepts,
     follows=True,
@@ -204,7 +225,7 @@ def swish(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[F
     """x sigmoid(alpha x) = silu(alpha x) / alpha."""
     alpha, series, made = _alpha(call), all_series()["silu"], call.outputs[0].resting
     if alpha == 1.0:
-        return [(yield from _activated(party, call, x, series, _argument(call), made))]
+        return (yield from smooth(party, call, x))
     scaled, argument = times_numbers(x, alpha), _argument(call, alpha)
     y = yield from _activated(party, call, scaled, series, argument, call.reals)
     return [(yield from truncated(party, times_numbers(y, 1 / alpha), made))]

@@ -7,6 +7,7 @@ from typing import overload
 
 import numpy as np
 
+from onnxpuma.mpc.cost import FREE, Cost
 from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3
 from onnxpuma.mpc.party import Party, Protocol
@@ -16,6 +17,7 @@ from onnxpuma.ops.factors import factor_bits, times_numbers
 from onnxpuma.ops.limits import Limit, output_below
 from onnxpuma.ops.registry import Call, Operand, Resolved, Result, Use, Value, both_fine, operator
 from onnxpuma.ops.shares import in_one_ring, secret
+from onnxpuma.ops.term_factor import place_of_terms, term_product, term_product_cost
 from onnxpuma.standard.mask_values import FAR
 
 _LARGEST_WHOLE = 2.0**12
@@ -176,10 +178,16 @@ def neg(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[For
 
 def _product_result(call: Call) -> Result:
     a, b = call.given(0), call.given(1)
+    if place_of_terms(call) is not None:
+        return Result()
     if a.secret and b.secret:
         return Result(Sum3, call.product_of(0, 1))
     secret, public = (a, b) if a.secret else (b, a)
     return Result(secret.form, secret.format.finer(factor_bits(factor(call, np.asarray(public.value)))))
+
+
+def _product_cost(call: Call) -> Cost:
+    return FREE if place_of_terms(call) is None else term_product_cost(call)
 
 
 def _factor_accepts(call: Call, index: int) -> Format | None:
@@ -205,6 +213,7 @@ def _product_limits(call: Call) -> tuple[Limit, ...]:
 
 @operator(
     "Mul",
+    cost=_product_cost,
     result=_product_result,
     accepts=_factor_accepts,
     defers=_by_whole_number,
@@ -216,7 +225,9 @@ def _product_limits(call: Call) -> tuple[Limit, ...]:
     narrow=True,
 )
 def mul(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
-    """a * b: local; its reader decides whether the product is truncated."""
+    """a * b: local, and its reader decides whether the product is truncated; of terms in two or three rounds."""
+    if place_of_terms(call) is not None:
+        return [(yield from term_product(party, call, secret(a), secret(b)))]
     yield from ()
     if isinstance(a, Replicated) and isinstance(b, Replicated):
         factors = in_one_ring(whole(a, call.given(0)), whole(b, call.given(1)))

@@ -21,6 +21,7 @@ from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.plan.schedule import scheduled
 from onnxpuma.plan.shapes import check_shapes
 from onnxpuma.plan.walk.start import enter_constants, enter_inputs
+from onnxpuma.plan.terms import with_terms
 from onnxpuma.plan.walk.walk import walk
 
 
@@ -107,6 +108,7 @@ def _finished(state: State, recall: Recall | None = None) -> Plan:
     with_narrow_weights(state, recall.narrowing)
     with_doubled(state, recall.doubling)
     with_formats(state, recall.resting)
+    with_terms(state, recall.terms)
     return scheduled(state, recall.numbering)
 
 

@@ -35,10 +35,7 @@ def with_formats(state: State, decisions: Decisions | None = None) -> None:
 
     decisions: those of the last plan of this graph, selection and network, and then of this one.
     """
-    kept = {*state.selection.outputs, *state.wanted}
-    kept.update(name for name, readers in state.readers.items() if None in readers)
-    for _, operand, divisor in state.watched.found.values():
-        kept.update(o.name for o in (operand, divisor) if o is not None)
+    kept = staying(state)
     decisions = decisions or Decisions()
     readers = decisions.begin(state.steps, frozenset(kept))
     tried: set[tuple[str, Format]] = set()
@@ -46,6 +43,15 @@ def with_formats(state: State, decisions: Decisions | None = None) -> None:
         formats = _Formats(state.steps, kept, state.network, tried, readers, decisions, number, state.budget)
         if not formats.settle():
             break
+
+
+def staying(state: State) -> set[str]:
+    """The values that rest in the format of the model, whatever reads them."""
+    kept = {*state.selection.outputs, *state.wanted}
+    kept.update(name for name, readers in state.readers.items() if None in readers)
+    for _, operand, divisor in state.watched.found.values():
+        kept.update(o.name for o in (operand, divisor) if o is not None)
+    return kept
 
 
 class _Asked(NamedTuple):
@@ -133,19 +139,19 @@ class _Formats:
         for place, wish in enumerate(wishes):
             operand, resolves = step.call.outputs[place], step.resolves[place]
             if resolves or not operand.deferred:
-                wish = None if wish is None else _holding(operand, wish)
+                wish = None if wish is None else holding(operand, wish)
                 least[place] = None if self._stays(step, operand) else wish
             outputs.append(self._needed(step, operand, resolves, wish))
         call = altered(step.call, outputs=tuple(outputs))
         answers = [
-            (place, None if step.constant or not _is_plain(o) else step.operator.accepts(call, place))
+            (place, None if step.constant or not is_plain(o) else step.operator.accepts(call, place))
             for place, o in enumerate(step.call.inputs)
             if o is not None and o.secret
         ]
         return least, answers
 
     def _stays(self, step: Step, operand: Operand) -> bool:
-        return step.constant or operand.name in self.kept or not _is_plain(operand)
+        return step.constant or operand.name in self.kept or not is_plain(operand)
 
     def _needed(self, step: Step, operand: Operand, resolves: bool, asked: Format | None) -> Operand:
         """An output in the least format from which its readers, and its truncation, get what they need."""
@@ -154,7 +160,7 @@ class _Formats:
         most, fraction = operand.format.bits, operand.fraction
         if not resolves and not operand.deferred:
             return operand if asked is None else altered(operand, format=asked)
-        held = _holding(operand, operand.format.modulo(fraction))
+        held = holding(operand, operand.format.modulo(fraction))
         if held is None or (asked is None and not resolves):
             return operand
         bits = held.bits
@@ -197,7 +203,7 @@ class _Formats:
         return {} if self.network.fastest(ways) == "the model's format" else changed
 
 
-def _holding(operand: Operand, format: Format) -> Format | None:
+def holding(operand: Operand, format: Format) -> Format | None:
     """The format, with more bits if its proved bound needs them; None without a bound."""
     if operand.bound.size == float("inf"):
         return None
@@ -205,7 +211,7 @@ def _holding(operand: Operand, format: Format) -> Format | None:
     return format.modulo(max(own, format.bits))
 
 
-def _is_plain(operand: Operand) -> bool:
+def is_plain(operand: Operand) -> bool:
     """A real number with nothing beside it, out of no mask, and computed from more than weights."""
     return operand.dtype.kind == "f" and not (
         operand.weight or operand.reach or operand.hollow or operand.beside is not None

@@ -12,10 +12,11 @@ from typing import TypeVar
 import numpy as np
 
 from onnxpuma.mpc.cost import FREE, Cost
-from onnxpuma.mpc.forms import Form, Replicated, joined
+from onnxpuma.mpc.forms import Form, joined
 from onnxpuma.mpc.party import Party, Protocol, parallel
 
 S = TypeVar("S", bound=Form)
+R = TypeVar("R", bound=Form)
 P = TypeVar("P")
 T = TypeVar("T")
 SMALLEST_SPREAD = 2048  # elements; for fewer, three sets of messages cost more than they balance
@@ -71,10 +72,10 @@ def over_parts(size: int, cost: Callable[[int], Cost], least: int = SMALLEST_SPR
     return total
 
 
-def spread(party: Party, x: S, protocol: Callable[[S, int], Protocol[Replicated]]) -> Protocol[Replicated]:
+def spread(party: Party, x: S, protocol: Callable[[S, int], Protocol[R]]) -> Protocol[R]:
     """protocol(part, pivot) on the parts of a flattened x; the results joined in x's shape."""
 
-    def alone(values: Sequence[S], pivot: int) -> Protocol[list[Replicated]]:
+    def alone(values: Sequence[S], pivot: int) -> Protocol[list[R]]:
         return [(yield from protocol(values[0], pivot))]
 
     (result,) = yield from spread_all(party, [x], alone)
@@ -84,9 +85,9 @@ def spread(party: Party, x: S, protocol: Callable[[S, int], Protocol[Replicated]
 def spread_all(
     party: Party,
     values: Sequence[S],
-    protocol: Callable[[Sequence[S], int], Protocol[Sequence[Replicated]]],
+    protocol: Callable[[Sequence[S], int], Protocol[Sequence[R]]],
     least: int = SMALLEST_SPREAD,
-) -> Protocol[list[Replicated]]:
+) -> Protocol[list[R]]:
     """protocol(parts, pivot) on the parts of several values of one shape; its results have that shape too."""
     shape, pieces = values[0].shape, slices(values[0].size, least)
     flat = [value.flat() for value in values]

@@ -54,9 +54,7 @@ def activation(
     return result.raised(format.fraction - result.fraction)
 
 
-def activation_terms(
-    party: Party, x: Replicated | Sum3, pivot: int, reading: Reading
-) -> Protocol[Sum3]:
+def activation_terms(party: Party, x: Replicated | Sum3, pivot: int, reading: Reading) -> Protocol[Sum3]:
     """The activation as terms, of which the pivot's is zero, in the ring and at the scale of `terms_format`.
 
     reading: one of `readings_to_terms`. Condition, error and masks: those of `activation`. Rounds: 2 or 3;

@@ -30,7 +30,9 @@ def multiply_terms(party: Party, x: Sum3, y: Replicated, pivot: int) -> Protocol
     k, bits, role, shape = x.bits, y.bits, party.role(pivot), x.shape
     carry = bits - k
     if carry <= 0 or y.shape != shape:
-        raise ProtocolError(f"the terms of {x} times {y}", "two values of one shape, the second in a larger ring")
+        raise ProtocolError(
+            f"the terms of {x} times {y}", "two values of one shape, the second in a larger ring"
+        )
     made = Format(bits, x.fraction + y.fraction)
     seen, other = split(party, x, pivot, x.format), see(party, y, pivot)
     offset = from_integers(1 << (k - 2), bits)

@@ -49,6 +49,7 @@ class Recall:
         self.narrowing = Decisions()
         self.doubling = Decisions()
         self.resting = Decisions()
+        self.terms = Decisions()
         self.numbering = Numbering()
         self._outline: Outline | None = None
         self._constants: dict[str, Known] = {}
