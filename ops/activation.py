@@ -157,8 +157,8 @@ def _accepts(call: Call, index: int) -> Format | None:
 
 @operator(
     "Gelu", "Erf", "Tanh", "Sigmoid", "Softplus", "Mish",
-    cost=_smooth_cost, result=_smooth_result, defers=_smooth_fits, accepts=_accepts, follows=True, limits=_smooth_limits,
-    error="2.5e-3", tolerance=2.5e-3, beside=of_elements, narrow=True,
+    cost=_smooth_cost, result=_smooth_result, defers=_smooth_fits, accepts=_accepts, follows=True,
+    limits=_smooth_limits, error="2.5e-3", tolerance=2.5e-3, beside=of_elements, narrow=True,
 )  # fmt: skip
 @by_element
 def smooth(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:

@@ -27,8 +27,11 @@ def place_of_terms(call: Call) -> int | None:
 
 
 def formats_of_other(call: Call) -> list[Format]:
-    """The formats in which the other factor has just the bits of the product, by its proved bound: of the least
-    ring, from which the product is widened; and of the one in which it keeps all bits of the result."""
+    """The formats in which the other factor has just the bits of the product.
+
+    The first is the least ring for its proved bound, from which the product is widened; in the second the
+    product keeps all bits of the result.
+    """
     _, y = _factors(call)
     return [Format(bits, _read(y).fraction) for bits in _rings(call)]
 
@@ -46,7 +49,7 @@ def term_product_cost(call: Call) -> Cost:
 
 def term_product(party: Party, call: Call, *values: Form) -> Protocol[Replicated]:
     """x * y, in the format in which the product rests. Error: a unit of 2^-15 of y, times x, in addition."""
-    x, y = _factors(call)
+    _, y = _factors(call)
     bits, made = call.network.fastest(_ways(call)), call.outputs[0].resting
     place = place_of_terms(call)
     assert place is not None

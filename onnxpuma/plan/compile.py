@@ -20,8 +20,8 @@ from onnxpuma.plan.narrow_weights import with_narrow_weights
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.plan.schedule import scheduled
 from onnxpuma.plan.shapes import check_shapes
-from onnxpuma.plan.walk.start import enter_constants, enter_inputs
 from onnxpuma.plan.terms import with_terms
+from onnxpuma.plan.walk.start import enter_constants, enter_inputs
 from onnxpuma.plan.walk.walk import walk
 
 

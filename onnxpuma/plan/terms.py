@@ -71,7 +71,7 @@ def _changed(
             {number: maker, source: new, product: _reading(reader, left, new.left[other.name])}
             for new in _resting(steps[source], other, formats_of_other(ways[0][product].call))
         ]
-    costs = {None: steps[number].cost + reader.cost}
+    costs: dict[int | None, Cost] = {None: steps[number].cost + reader.cost}
     for way, changed in enumerate(ways):
         if has_room(changed[product].call):
             more = Cost(0, changed[source].cost.bits - steps[source].cost.bits) if source in changed else FREE

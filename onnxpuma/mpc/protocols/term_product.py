@@ -24,7 +24,7 @@ def multiply_terms(party: Party, x: Sum3, y: Replicated, pivot: int) -> Protocol
     With A and B the parts of x + 2^(k-2) in [0, 2^k), a and b their top bits, and A' + B' = y:
     x = A - 2^k a - 2^(k-2) + B - 2^k b + 2^k a b, as in the lift. The pivot deals the number A - 2^k a -
     2^(k-2) and its product with A', a, and a A'; the twins have halves of A'.
-    Condition: -2^(k-2) <= x < 2^(k-2) in words. Masks: those of `split` on the terms, F_{p+1} on what is dealt.
+    Condition: -2^(k-2) <= x < 2^(k-2) in words. Masks: those of `split`, and F_{p+1} on what is dealt.
     Rounds: 1; bits: `multiply_terms_cost`.
     """
     k, bits, role, shape = x.bits, y.bits, party.role(pivot), x.shape

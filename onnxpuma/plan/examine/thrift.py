@@ -17,6 +17,7 @@ from onnxpuma.plan.formats import with_formats
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.narrow_weights import with_narrow_weights
 from onnxpuma.plan.schedule import scheduled
+from onnxpuma.plan.terms import with_terms
 
 
 @dataclass(frozen=True)
@@ -81,4 +82,5 @@ def _cost(state: State, blueprint: Blueprint) -> Cost | None:
     if trial.refusals:
         return None
     with_formats(trial)
+    with_terms(trial)
     return scheduled(trial).cost
