@@ -28,6 +28,7 @@ from onnxpuma.mpc.protocols import (
     power_of_four,
     reciprocal,
     smooth,
+    term_product,
     wide,
 )
 from onnxpuma.mpc.protocols.linear import multiply
@@ -66,6 +67,10 @@ def rows(n: int) -> np.ndarray:
 
 def squared(party: Party, x: Replicated) -> Sum3:
     return multiply(party, x, x)
+
+
+def terms(party: Party, x: Replicated) -> Sum3:
+    return squared(party, x).modulo(21).with_fraction(15)
 
 
 def local(x: Any) -> Protocol[Any]:
@@ -173,6 +178,18 @@ CASES: dict[str, tuple[Run, Callable[[int], Cost]]] = {
     "gate that lifts straight": (
         lambda p, x: lifting_gate.gated_up(p, bit(p, x), split(p, x, 17, True), 60, True),
         lambda n: lifting_gate.gated_up_cost(n, 17, 60, True),
+    ),
+    "terms times a value": (
+        lambda p, x: term_product.multiply_terms(p, squared(p, x).modulo(21), x.modulo(40), 2),
+        lambda n: term_product.multiply_terms_cost(n, 21, 40),
+    ),
+    "terms times a value, widened": (
+        lambda p, x: term_product.product_of_terms(p, terms(p, x), x.modulo(46), 2, 40, Format(48, 18)),
+        lambda n: term_product.product_of_terms_cost(n, Format(21, 15), 18, 40, Format(48, 18)),
+    ),
+    "terms times a value, all bits at once": (
+        lambda p, x: term_product.product_of_terms(p, terms(p, x), x, 2, 63, Format(48, 18)),
+        lambda n: term_product.product_of_terms_cost(n, Format(21, 15), 18, 63, Format(48, 18)),
     ),
     "arithmetic": (
         lambda p, x: gate.arithmetic(p, bit(p, x), 28),

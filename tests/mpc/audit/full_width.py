@@ -55,11 +55,12 @@ from tests.mpc.audit.programs import (
     square_lowered,
     square_resolved,
     summed,
+    terms_multiplied,
     wide_powers,
     window_exp,
     with_noise,
 )
-from tests.mpc.audit.shared_inputs import P, noises, pair_words, replicated, split_words
+from tests.mpc.audit.shared_inputs import P, components, noises, pair_words, replicated, split_words, terms
 
 FULL_WIDTH = [
     Case("product to split", partial(product_split, 64), replicated(64, 2)),
@@ -85,6 +86,11 @@ FULL_WIDTH = [
     ),
     Case("deep window", partial(compared, 12, partial(locate, width=16, deep=True)), split_words(12)),
     Case("sign", partial(compared, 16, is_negative), split_words(16)),
+    Case(
+        "terms times a value",
+        partial(terms_multiplied, 21, 40, range(3), range(3)),
+        terms(21, *range(3)) + components(40, *range(3)),
+    ),
     Case("gate with halves", partial(gated, 28, True), pair_words(1) + replicated(28)),
     Case("gate without halves", partial(gated, 28, False), pair_words(1) + split_words(28)),
     Case("gate that lifts", partial(gate_lifted, 17, 25, True, False), pair_words(1) + replicated(17)),

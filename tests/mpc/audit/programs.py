@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from onnxpuma.mpc.protocols import (
     lifting_gate,
     linear,
     maximum,
+    term_product,
 )
 from onnxpuma.mpc.protocols.boolean import Circuit
 from onnxpuma.mpc.protocols.convert import deal, settle
@@ -32,7 +34,7 @@ from onnxpuma.mpc.protocols.noisy import noisy
 from onnxpuma.mpc.protocols.truncate import lift, resolve
 from onnxpuma.mpc.protocols.unsigned import unsigned
 from onnxpuma.mpc.protocols.wide import combined
-from onnxpuma.mpc.ring.words import Words, from_integers
+from onnxpuma.mpc.ring.words import Words, from_integers, word_type
 from tests.mpc.audit.shared_inputs import P, as_bit, as_pair, as_replicated, as_split, done
 
 
@@ -125,6 +127,17 @@ def gate_lifted(k: int, bits: int, seen: bool, beside: bool, party: Party, *w: W
     x = as_replicated(party, w[2:5], k) if seen else as_split(party, w[2:4], k)
     other = see(party, as_replicated(party, w[-3:], bits), P) if beside else None
     return (yield from lifting_gate.lifting_gate(party, as_bit(party, w), x, bits, beside=other))
+
+
+def terms_multiplied(
+    k: int, bits: int, terms: Sequence[int], parts: Sequence[int], party: Party, *w: Words
+) -> Protocol[Any]:
+    """A number of which these parties have a term, times one of these components; all others are zero."""
+    none = np.zeros_like(w[0])
+    z, y = dict(zip(terms, w, strict=False)), dict(zip(parts, w[len(terms) :], strict=True))
+    x = Sum3(party.index, z.get(party.index, none), Format(k, 0))
+    other = as_replicated(party, [y.get(place, none).astype(word_type(bits)) for place in range(3)], bits)
+    return (yield from term_product.multiply_terms(party, x, other, P))
 
 
 def from_zero(k: int, bits: int, party: Party, *w: Words) -> Protocol[Any]:

@@ -18,15 +18,25 @@ P = 1  # the pivot of every case
 
 
 def replicated(bits: int, count: int = 1) -> list[Input]:
-    return [Input(bits, frozenset({j, (j + 2) % 3})) for j in range(3)] * count
+    return components(bits, *range(3)) * count
 
 
 def split_words(bits: int, count: int = 1) -> list[Input]:
     return [Input(bits, frozenset({P})), Input(bits, frozenset({(P + 1) % 3, (P + 2) % 3}))] * count
 
 
+def terms(bits: int, *parties: int) -> list[Input]:
+    """A word of each of these parties, which no other knows."""
+    return [Input(bits, frozenset({j})) for j in parties]
+
+
+def components(bits: int, *places: int) -> list[Input]:
+    """These components of a Replicated value."""
+    return [Input(bits, frozenset({j, (j + 2) % 3})) for j in places]
+
+
 def noises(bits: int) -> list[Input]:
-    return [Input(bits, frozenset({j})) for j in range(3)]
+    return terms(bits, *range(3))
 
 
 def pair_words(bits: int, count: int = 1) -> list[Input]:

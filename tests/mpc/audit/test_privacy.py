@@ -47,10 +47,11 @@ from tests.mpc.audit.programs import (
     square_lowered,
     square_resolved,
     summed,
+    terms_multiplied,
     window_exp,
     with_noise,
 )
-from tests.mpc.audit.shared_inputs import P, noises, pair_words, replicated, split_words
+from tests.mpc.audit.shared_inputs import P, components, noises, pair_words, replicated, split_words, terms
 
 SMALL_EQUAL = Circuit(
     2, tuple(Table(f"equal{d}", d, 1, lambda a, b: a == b) for d in range(2)), (xor((0, 1)),)
@@ -94,6 +95,16 @@ ENUMERATED = [
         range(-1, 1),
     ),
     Case("gate that lifts a split", partial(gate_lifted, 2, 3, False, False), pair_words(1) + split_words(2)),
+    Case(
+        "terms of the twins times a value",
+        partial(terms_multiplied, 2, 3, (0, 2), (1,)),
+        terms(2, 0, 2) + components(3, 1),
+    ),
+    Case(
+        "terms of the pivot and a twin times a value",
+        partial(terms_multiplied, 2, 3, (1, 2), (0,)),
+        terms(2, 1, 2) + components(3, 0),
+    ),
     Case("bit as number", partial(bit_as_number, 3), pair_words(1)),
     Case("row of two", partial(rows, 1, 2), split_words(1, 2)),
     Case("largest of two, a public place", partial(best_of_group, 1, 2, False), replicated(1, 2)),

@@ -14,8 +14,8 @@ from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.fourier import all_series
 from onnxpuma.mpc.protocols.linear import multiply
-from onnxpuma.mpc.protocols.smooth import activation
-from onnxpuma.mpc.protocols.smooth_reading import Reading, every_reading, readings
+from onnxpuma.mpc.protocols.smooth import activation, activation_terms, terms_format
+from onnxpuma.mpc.protocols.smooth_reading import Reading, every_reading, readings, readings_to_terms
 from onnxpuma.mpc.simulate import shared_reals, simulate
 
 RNG = np.random.default_rng(12)
@@ -169,3 +169,34 @@ def test_other_scales_of_the_result(fraction: int, bits: int) -> None:
     run = simulate(program, shared_reals(x))
     assert (run.results[0].fraction, run.results[0].bits) == (fraction, bits)
     assert np.abs(run.value() - FUNCTIONS["gelu"][0](x)).max() < 1.2e-3
+
+
+@pytest.mark.parametrize("name", ["gelu", "silu", "softplus", "mish"])
+@pytest.mark.parametrize("argument", [8.0, 60.0, 1000.0])
+@pytest.mark.parametrize("form", [Replicated, Sum3])
+def test_left_as_terms(name: str, argument: float, form: type) -> None:
+    """Near the window and far out, as `activation` has it; in a ring from which a lift is exact."""
+    function, largest, _ = FUNCTIONS[name]
+    x = np.concatenate([RNG.uniform(-argument, argument, 1000), RNG.uniform(-6, 6, 1000), [-argument]])
+    x = np.concatenate([np.round(x * 2**18) / 2**18, [argument * 0.999999]])
+    source = RESTING if form is Replicated else RESTING.at(36)
+    ways = readings_to_terms(all_series()[name], argument, source)
+    assert ways
+    for way in ways:
+
+        def program(party: Party, x: Replicated, one: Replicated, way: Reading = way) -> Protocol[Sum3]:
+            given = x if form is Replicated else multiply(party, x, one)
+            return (yield from activation_terms(party, given, 1, way))
+
+        run = simulate(program, shared_reals(x), shared_reals(np.ones_like(x)))
+        made = run.results[0].format
+        assert made == terms_format(way)
+        assert np.abs(run.value()).max() < made.largest
+        assert np.abs(run.value() - function(x)).max() < largest
+        assert np.abs((run.value() - function(x)).mean()) < 1e-4
+        cost = way.cost(x.size, RESTING, form)
+        assert (cost.rounds, cost.bits) == (run.cost.rounds, run.cost.bits)
+
+
+def test_a_step_is_not_left_as_terms() -> None:
+    assert readings_to_terms(all_series()["tanh"], 8.0, RESTING) == ()
