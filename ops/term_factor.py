@@ -10,6 +10,7 @@ from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.pivots import over_parts, spread_all
+from onnxpuma.mpc.protocols.smooth import LEAST
 from onnxpuma.mpc.protocols.term_product import product_of_terms, product_of_terms_cost
 from onnxpuma.mpc.ring.words import WIDEST
 from onnxpuma.ops.limits import ROOM
@@ -49,16 +50,17 @@ def term_product_cost(call: Call) -> Cost:
 
 def term_product(party: Party, call: Call, *values: Form) -> Protocol[Replicated]:
     """x * y, in the format in which the product rests. Error: a unit of 2^-15 of y, times x, in addition."""
-    _, y = _factors(call)
+    x, y = _factors(call)
     bits, made = call.network.fastest(_ways(call)), call.outputs[0].resting
     place = place_of_terms(call)
     assert place is not None
+    least = math.floor(LEAST * (1 << x.fraction))
 
     def each(parts: Sequence[Form], pivot: int) -> Protocol[list[Replicated]]:
         terms, other = parts
         assert isinstance(terms, Sum3)
         assert isinstance(other, Replicated)
-        return [(yield from product_of_terms(party, terms, other, pivot, bits, made))]
+        return [(yield from product_of_terms(party, terms, other, pivot, bits, made, least))]
 
     terms, other = values[place], values[1 - place]
     assert isinstance(other, Replicated)
@@ -79,12 +81,16 @@ def _read(y: Operand) -> Format:
 
 
 def _rings(call: Call) -> list[int]:
-    """The rings in which the product may be multiplied; none without a bound of it."""
+    """The rings in which the product may be multiplied.
+
+    None without a bound of it, or where lowering y takes more than the room that all bounds have.
+    """
     x, y = _factors(call)
-    made = call.outputs[0]
-    fraction = x.fraction + _read(y).fraction
+    made, read = call.outputs[0], _read(y)
+    fraction = x.fraction + read.fraction
     shift = fraction - made.resting.fraction
-    if shift < 0 or made.bound.size == math.inf:
+    lost = x.bound.size * 2.0 ** (1 - read.fraction) if read.fraction < y.fraction else 0.0
+    if shift < 0 or not lost < ROOM / 4 * (1 + made.bound.size) < math.inf:
         return []
     least = max(fraction + 2 + exponent(made.bound.size * (1 + ROOM) + ROOM), x.format.bits + 1)
     rings = dict.fromkeys((least, max(least, made.resting.bits + shift)))

@@ -25,6 +25,8 @@ from onnxpuma.mpc.protocols.smooth_reading import Reading, Way, readings
 from onnxpuma.mpc.protocols.widen import widen
 from onnxpuma.mpc.ring.words import from_integers
 
+LEAST = -0.5  # no ramp is less
+
 
 def activation(
     party: Party,
@@ -65,7 +67,7 @@ def activation_terms(party: Party, x: Replicated | Sum3, pivot: int, reading: Re
 
 
 def terms_format(reading: Reading) -> Format:
-    """The format in which `activation_terms` leaves its result; a lift from it is exact."""
+    """The format in which `activation_terms` leaves its result, which is LEAST or more."""
     return Format(reading.joint, reading.fraction)
 
 
@@ -118,7 +120,7 @@ def _ramp(
     if way.joins:
         least = _units(way.ends[0], way.fraction)
         return [lifting_gate(party, inside, found, way.joint, least, half), gate(party, above, x)]
-    value, low = see(party, found, wide.pivot) + half.modulo(way.inner), _units(-0.5, way.fraction)
+    value, low = see(party, found, wide.pivot) + half.modulo(way.inner), _units(LEAST, way.fraction)
     if way.way is Way.APART:
         return [gate(party, inside, value), gate(party, above, x)]
     result = way.result(format)
@@ -148,7 +150,7 @@ def _summed(pairs: list[Pair], way: Reading) -> list[Pair]:
 
 def _widened(party: Party, part: Pair, way: Reading, format: Format) -> Protocol[Pair]:
     over = max(part.fraction - format.fraction, 0)
-    least = _units(-0.5 if way.ramp else way.ends[0], part.fraction - over)
+    least = _units(LEAST if way.ramp else way.ends[0], part.fraction - over)
     return (yield from widen(party, part.lowered(over), way.result(format), least))
 
 

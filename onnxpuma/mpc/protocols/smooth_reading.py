@@ -112,10 +112,8 @@ class Reading:
 
     @cached_property
     def joint(self) -> int:
-        """Bits of a ring that holds both, at `fraction` fraction bits; of terms with one more, for a lift."""
-        if self.way is Way.TERMS:
-            return max(self.outer + 1, self.window) + 1
-        return self.outer + 1
+        """Bits of a ring that holds both, at `fraction` fraction bits."""
+        return (max(self.outer, self.window) if self.way is Way.TERMS else self.outer) + 1
 
     @cached_property
     def joins(self) -> bool:

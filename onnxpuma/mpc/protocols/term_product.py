@@ -18,13 +18,16 @@ from onnxpuma.mpc.ring.arrays import nothing
 from onnxpuma.mpc.ring.words import Words, from_integers, reduced, resized, word_type
 
 
-def multiply_terms(party: Party, x: Sum3, y: Replicated, pivot: int) -> Protocol[Pair]:
+def multiply_terms(
+    party: Party, x: Sum3, y: Replicated, pivot: int, least: int | None = None
+) -> Protocol[Pair]:
     """x * y of one shape as Pair(pivot) in the ring of y, of an x mod 2^k in a smaller one; exact.
 
-    With A and B the parts of x + 2^(k-2) in [0, 2^k), a and b their top bits, and A' + B' = y:
-    x = A - 2^k a - 2^(k-2) + B - 2^k b + 2^k a b, as in the lift. The pivot deals the number A - 2^k a -
-    2^(k-2) and its product with A', a, and a A'; the twins have halves of A'.
-    Condition: -2^(k-2) <= x < 2^(k-2) in words. Masks: those of `split`, and F_{p+1} on what is dealt.
+    With A and B the parts of x - least in [0, 2^k), a and b their top bits, and A' + B' = y:
+    x = A - 2^k a + least + B - 2^k b + 2^k a b, as in the lift. The pivot deals the number A - 2^k a + least
+    and its product with A', a, and a A'; the twins have halves of A'.
+    Condition: `least` <= x < least + 2^(k-1), in units; least: -2^(k-2) unless stated. Masks:
+    those of `split`, and F_{p+1} on what is dealt.
     Rounds: 1; bits: `multiply_terms_cost`.
     """
     k, bits, role, shape = x.bits, y.bits, party.role(pivot), x.shape
@@ -35,7 +38,7 @@ def multiply_terms(party: Party, x: Sum3, y: Replicated, pivot: int) -> Protocol
         )
     made = Format(bits, x.fraction + y.fraction)
     seen, other = split(party, x, pivot, x.format), see(party, y, pivot)
-    offset = from_integers(1 << (k - 2), bits)
+    offset = from_integers(1 << (k - 2) if least is None else -least, bits)
     if role == PIVOT:
         # 1. its number and its top bit, alone and times A'
         word = reduced(seen.words + resized(offset, k), k)
@@ -75,7 +78,7 @@ def _raised(words: Words, by: int, bits: int) -> Words:
 
 
 def product_of_terms(
-    party: Party, x: Sum3, y: Replicated, pivot: int, bits: int, format: Format
+    party: Party, x: Sum3, y: Replicated, pivot: int, bits: int, format: Format, least: int | None = None
 ) -> Protocol[Replicated]:
     """x * y, Replicated in `format`, multiplied mod 2^bits; y has these bits or more.
 
@@ -83,7 +86,7 @@ def product_of_terms(
     the shift leaves as many bits as the result has. Error: below a unit of the result, mean zero.
     Rounds: 3, 2 where the shift leaves the bits of the result; bits: `product_of_terms_cost`.
     """
-    pair = yield from multiply_terms(party, x, y.modulo(bits), pivot)
+    pair = yield from multiply_terms(party, x, y.modulo(bits), pivot, least)
     pair = pair.lowered(pair.fraction - format.fraction)
     return (yield from lift_pair(party, pair, format.bits))
 

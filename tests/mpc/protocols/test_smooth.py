@@ -14,7 +14,7 @@ from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.fourier import all_series
 from onnxpuma.mpc.protocols.linear import multiply
-from onnxpuma.mpc.protocols.smooth import activation, activation_terms, terms_format
+from onnxpuma.mpc.protocols.smooth import LEAST, activation, activation_terms, terms_format
 from onnxpuma.mpc.protocols.smooth_reading import Reading, every_reading, readings, readings_to_terms
 from onnxpuma.mpc.simulate import shared_reals, simulate
 
@@ -191,7 +191,8 @@ def test_left_as_terms(name: str, argument: float, form: type) -> None:
         run = simulate(program, shared_reals(x), shared_reals(np.ones_like(x)))
         made = run.results[0].format
         assert made == terms_format(way)
-        assert np.abs(run.value()).max() < made.largest
+        assert run.value().min() >= LEAST
+        assert run.value().max() < made.largest * 2 + LEAST
         assert np.abs(run.value() - function(x)).max() < largest
         assert np.abs((run.value() - function(x)).mean()) < 1e-4
         cost = way.cost(x.size, RESTING, form)

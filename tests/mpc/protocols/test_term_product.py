@@ -20,15 +20,15 @@ RNG = np.random.default_rng(29)
 
 
 @pytest.mark.parametrize("pivot", [0, 1, 2])
-@pytest.mark.parametrize(("k", "bits"), [(4, 9), (21, 40), (20, 64), (40, 41)])
-def test_exact_over_the_whole_range(k: int, bits: int, pivot: int) -> None:
-    low = -(1 << (k - 2))
-    ends = np.array([0, 1, -1, low, -low - 1])
-    x = np.concatenate([np.tile(ends, 60), RNG.integers(low, -low, 2700)]).reshape(4, -1)
+@pytest.mark.parametrize(("k", "bits", "least"), [(4, 9, None), (21, 40, -99), (20, 64, 0), (40, 41, None)])
+def test_exact_over_the_whole_range(k: int, bits: int, least: int | None, pivot: int) -> None:
+    low = -(1 << (k - 2)) if least is None else least
+    ends = np.array([0, 1, (1 << (k - 1)) - 1, 1 << (k - 2)]) + low
+    x = np.concatenate([np.tile(ends, 75), RNG.integers(low, low + (1 << (k - 1)), 2700)]).reshape(4, -1)
     y = RNG.integers(-(1 << 62), 1 << 62, x.shape)
 
     def program(party: Party, x: Replicated, one: Replicated, y: Replicated) -> Protocol[Pair]:
-        return (yield from multiply_terms(party, multiply(party, x, one), y, pivot))
+        return (yield from multiply_terms(party, multiply(party, x, one), y, pivot, least))
 
     def shared(values: np.ndarray, width: int, fraction: int = 0) -> Any:
         return shared_words(reduced(from_integers(values, width), width), width, fraction)
