@@ -225,7 +225,7 @@ def _product_limits(call: Call) -> tuple[Limit, ...]:
     narrow=True,
 )
 def mul(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
-    """a * b: local, and its reader decides whether the product is truncated; of terms in some rounds."""
+    """a * b: local, truncated if its reader asks for that; with an activation as terms, 2 or 3 rounds."""
     if place_of_terms(call) is not None:
         return [(yield from term_product(party, call, secret(a), secret(b)))]
     yield from ()

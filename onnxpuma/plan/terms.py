@@ -13,6 +13,7 @@ from functools import partial
 from onnxpuma.mpc.cost import FREE, Cost, Network
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated, Sum3
+from onnxpuma.mpc.protocols.pivots import slices
 from onnxpuma.ops.activation import RAMPS, format_of_terms
 from onnxpuma.ops.registry import Operand, altered
 from onnxpuma.ops.term_factor import formats_of_other, has_room
@@ -76,7 +77,9 @@ def _changed(
         if has_room(changed[product].call):
             more = Cost(0, changed[source].cost.bits - steps[source].cost.bits) if source in changed else FREE
             costs[way] = maker.cost + changed[product].cost + more
-    best = network.fastest(costs)
+    # One pivot leads a small value, and sends nearly all that it costs.
+    sent = 3 // len(slices(made.size))
+    best = network.fastest({way: Cost(cost.rounds, sent * cost.bits) for way, cost in costs.items()})
     return None if best is None else ways[best]
 
 

@@ -27,14 +27,16 @@ USUAL, FAR = Network(), Network(1e10, 0.04)
 def gated(
     activation: str = "Swish", size: float = 1.0, order: Sequence[str] = ("s", "u"), more: Sequence[str] = ()
 ) -> onnx.ModelProto:
-    """Normalised rows, a gated layer as in a Llama, and outputs `y` and `more`. size: of the weights."""
+    """A gated layer as in a Llama between two norms, and outputs `y` and `more`. size: of the weights."""
     nodes = [
         helper.make_node("RMSNormalization", ["x", "scale"], ["n"], axis=-1),
         helper.make_node("MatMul", ["n", "w1"], ["h"]),
         helper.make_node(activation, ["h"], ["s"], name="activation"),
         helper.make_node("MatMul", ["n", "w3"], ["u"]),
         helper.make_node("Mul", list(order), ["g"], name="product"),
-        helper.make_node("MatMul", ["g", "w2"], ["y"]),
+        helper.make_node("MatMul", ["g", "w2"], ["z"]),
+        helper.make_node("Add", ["z", "n"], ["r"]),
+        helper.make_node("RMSNormalization", ["r", "scale"], ["y"], axis=-1),
     ]
     held = {
         "scale": np.ones(WIDTH),
@@ -88,7 +90,7 @@ def test_close_to_the_model_at_the_declared_cost(activation: str, order: tuple[s
     assert step(plan, "product").call.outputs[0].form is Replicated
 
 
-@pytest.mark.parametrize(("network", "saved"), [(USUAL, 2), (FAR, 1)])
+@pytest.mark.parametrize(("network", "saved"), [(USUAL, 1), (FAR, 1)])
 def test_rounds_that_it_saves(network: Network, saved: int, without: pytest.MonkeyPatch) -> None:
     model = gated()
     apart = run(model, 3e-3, network)
