@@ -208,18 +208,10 @@ def _takes_products(call: Use, index: int) -> bool:
 
 
 @operator(
-    "Swish",
-    cost=_swish_cost,
-    result=_smooth_result,
-    defers=_takes_products,
-    accepts=_accepts,
-    follows=True,
-    refuse=_alpha_positive,
-    limits=_swish_limits,
-    error="3e-3",
-    tolerance=3e-3,
+    "Swish", cost=_swish_cost, result=_smooth_result, defers=_takes_products, accepts=_accepts,
+    follows=True, refuse=_alpha_positive, limits=_swish_limits, error="3e-3", tolerance=3e-3,
     beside=of_elements,
-)
+)  # fmt: skip
 @by_element
 def swish(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """x sigmoid(alpha x) = silu(alpha x) / alpha."""

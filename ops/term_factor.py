@@ -6,13 +6,12 @@ import math
 from collections.abc import Sequence
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.pivots import over_parts, spread_all
 from onnxpuma.mpc.protocols.smooth import LEAST
 from onnxpuma.mpc.protocols.term_product import product_of_terms, product_of_terms_cost
-from onnxpuma.mpc.ring.words import WIDEST
 from onnxpuma.ops.limits import ROOM
 from onnxpuma.ops.registry import Call, Operand
 from onnxpuma.ops.rows import exponent
@@ -94,7 +93,7 @@ def _rings(call: Call) -> list[int]:
         return []
     least = max(fraction + 2 + exponent(made.bound.size * (1 + ROOM) + ROOM), x.format.bits + 1)
     rings = dict.fromkeys((least, max(least, made.resting.bits + shift)))
-    return [bits for bits in rings if bits <= WIDEST]
+    return [bits for bits in rings if bits <= RESTING.bits]
 
 
 def _ways(call: Call) -> dict[int, Cost]:

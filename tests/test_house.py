@@ -69,6 +69,7 @@ CHAMBERS = {
         ("bounds",),
         ("refits", "schedule", "walk"),
         ("formats",),
+        ("terms",),
         ("narrow_weights",),
         ("doubled",),
         ("compile",),
