@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -11,12 +13,17 @@ from onnxpuma.mpc.forms.reading import WINDOW, Reading
 from onnxpuma.mpc.forms.streamed import Streamed
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.dpf import Dealt
+from onnxpuma.mpc.replay.repertoire import Repertoire
 from onnxpuma.observe import OperatorUse, Progress, RunReport, Stopwatch
 from onnxpuma.ops.beside import whole
+from onnxpuma.ops.content import Content
 from onnxpuma.ops.spread import truncated
 from onnxpuma.plan.plan import Plan, Step
 from onnxpuma.plan.streaming import reads
 from onnxpuma.plan.timeline import Uses, course_of
+
+OFTEN = 4  # steps of a plan that are alike, from which on one is rehearsed for all
+SMALL = 1 << 20  # bits that such a step sends at most
 
 Watched = Callable[[Step, Sequence[Form]], None]  # gets a step, and this party's shares of its outputs
 
@@ -33,6 +40,7 @@ class Interpreter:
         self._stored = {name: x.stored for name, x in weights.items() if isinstance(x, Streamed)}
         self._window, self._readers = window, readers
         self._constants: dict[tuple[str, tuple[str, ...]], list[Form]] = {}
+        self._repertoire = Repertoire()
 
     @property
     def streams(self) -> bool:
@@ -61,7 +69,8 @@ class Interpreter:
         )
         order = [self._stored[name] for name in reads(plan, self._stored)]
         with Reading(order, self._window, self._readers) as party.reading:
-            party.run(_Run(self._constants, plan, party, values, watch.report, watched).rounds(progress))
+            run = _Run(self._constants, self._repertoire, plan, party, values, watch.report, watched)
+            party.run(run.rounds(progress))
         watch.report.streamed = party.reading.use
         watch.stop()
         return {o.name: values[o.name] for o in plan.outputs if o.secret}, watch.report
@@ -77,6 +86,7 @@ class _Run:
     def __init__(
         self,
         constants: dict[tuple[str, tuple[str, ...]], list[Form]],
+        repertoire: Repertoire,
         plan: Plan,
         party: Party,
         values: dict[str, Any],
@@ -85,6 +95,8 @@ class _Run:
     ) -> None:
         self._constants, self._plan, self._party, self._values = constants, plan, party, values
         self._report, self._watched, self._uses = report, watched, Uses(plan)
+        self._repertoire, self._turns = repertoire, dict[Content, int]()
+        self._often = {content for content, count in Counter(map(_alike, plan.steps)).items() if count >= OFTEN and content is not None}
         self._done = 0
         course = course_of(plan)
         self._readers = course.readers
@@ -93,38 +105,56 @@ class _Run:
 
     def rounds(self, progress: Progress | None) -> Protocol[None]:
         """The whole run: a yield is an exchange, with the words of all steps that run."""
-        running: list[tuple[Step, Protocol[list[Form]], OperatorUse]] = []
+        running: list[_Going] = []
         told = -1
         while True:
-            running = [one for one in running if self._goes_on(*one)]
+            running = [one for one in running if self._goes_on(one)]
             while self._ready:  # a step that ends at once may make others ready
                 due, self._ready = self._ready, []
                 for step in due:
-                    one = (step, self._step(step), self._report.of(step.operator.name))
-                    one[2].steps += 1
-                    if self._goes_on(*one):
+                    one = self._started(step)
+                    if self._goes_on(one):
                         running.append(one)
             if not running:
                 return
-            oldest, _, use = running[0]
+            oldest = running[0].step
             self._party.step, self._party.label = oldest.index, oldest.label
-            use.rounds += 1
+            running[0].use.rounds += 1
             if progress is not None and told < self._done:
                 told = self._done
                 progress(self._done, len(self._plan.steps), oldest.label)
             yield
 
-    def _goes_on(self, step: Step, protocol: Protocol[list[Form]], use: OperatorUse) -> bool:
+    def _started(self, step: Step) -> _Going:
+        """A step that begins. Small steps that are alike have pivots of their own in turn, so that one program
+        stands for all of them."""
+        use = self._report.of(step.operator.name)
+        use.steps += 1
+        content = _alike(step)
+        if content not in self._often:
+            return _Going(step, self._step(step), use, None)
+        turn = self._turns.setdefault(content, len(self._turns) % 3)
+        operands = self._operands(step)
+        kernel = partial(_results, step)
+        like = content, step.resolves
+        return _Going(step, self._repertoire.run(kernel, like, turn, self._party, operands), use, turn)
+
+    def _goes_on(self, one: _Going) -> bool:
         """Whether the step has not ended by the end of this round's computation."""
-        began, sent = perf_counter(), self._party.queued
+        party, use = self._party, one.use
+        began, sent, turn = perf_counter(), party.queued, party.turn
+        if one.turn is not None:
+            party.turn = one.turn
         try:
-            next(protocol)
+            next(one.protocol)
         except StopIteration as stop:
-            self._end(step, stop.value)
+            self._end(one.step, stop.value)
             return False
         finally:
+            if one.turn is not None:
+                one.turn, party.turn = party.turn, turn
             use.seconds += perf_counter() - began
-            use.bytes_sent += self._party.queued - sent
+            use.bytes_sent += party.queued - sent
         return True
 
     def _end(self, step: Step, outputs: list[Form]) -> None:
@@ -139,25 +169,47 @@ class _Run:
             if not self._missing[reader]:
                 self._ready.append(self._plan.steps[reader])
 
+    def _operands(self, step: Step) -> list[Any]:
+        values = self._values
+        return [None if o is None else values[o.name] if o.secret else o.value for o in step.call.inputs]
+
     def _step(self, step: Step) -> Protocol[list[Form]]:
         key = (step.call.node.name, step.outputs)
         if step.constant and key in self._constants:
             yield from ()
             return self._constants[key]
-        values, party = self._values, self._party
-        operands = [None if o is None else values[o.name] if o.secret else o.value for o in step.call.inputs]
-        if step.operator.beside is None:
-            operands = [whole(value, o) for value, o in zip(operands, step.call.inputs, strict=True)]
-        results = list((yield from step.operator.kernel(party, step.call, *operands)))
-        due = [
-            (place, result, step.call.outputs[place].resting)
-            for place, (result, resolve) in enumerate(zip(results, step.resolves, strict=False))
-            if resolve and isinstance(result, (Replicated, Sum3))
-        ]
-        if due:
-            resolved = yield from parallel(truncated(party, result, format) for _, result, format in due)
-            for (place, *_), result in zip(due, resolved, strict=True):
-                results[place] = result
+        results = yield from _results(step, self._party, *self._operands(step))
         if step.constant:
             self._constants[key] = results
         return results
+
+
+def _results(step: Step, party: Party, *operands: Any) -> Protocol[list[Form]]:
+    """A step on these operands, its outputs truncated where the plan says so."""
+    if step.operator.beside is None:
+        operands = tuple([whole(value, o) for value, o in zip(operands, step.call.inputs, strict=True)])
+    results = list((yield from step.operator.kernel(party, step.call, *operands)))
+    due = [
+        (place, result, step.call.outputs[place].resting)
+        for place, (result, resolve) in enumerate(zip(results, step.resolves, strict=False))
+        if resolve and isinstance(result, (Replicated, Sum3))
+    ]
+    if due:
+        resolved = yield from parallel(truncated(party, result, format) for _, result, format in due)
+        for (place, *_), result in zip(due, resolved, strict=True):
+            results[place] = result
+    return results
+
+
+class _Going:
+    """A step that has begun. turn: the last of its own pivots in turn; None: it takes those of the run."""
+
+    __slots__ = ("protocol", "step", "turn", "use")
+
+    def __init__(self, step: Step, protocol: Protocol[list[Form]], use: OperatorUse, turn: int | None) -> None:
+        self.step, self.protocol, self.use, self.turn = step, protocol, use, turn
+
+
+def _alike(step: Step) -> Content | None:
+    """What a small step has in common with those that do the same; None for a large one."""
+    return None if step.constant or step.cost.bits > SMALL else step.call.content

@@ -158,7 +158,7 @@ class Party:
         self._announced: dict[int, deque[tuple[Tag, list[_Slot]]]] = {
             p: deque() for p in range(3) if p != self.index
         }
-        self._turn = 0
+        self.turn = 0  # the last pivot in turn
         self._on_round = on_round
 
     def role(self, pivot: int) -> int:
@@ -167,8 +167,8 @@ class Party:
 
     def next_pivot(self) -> int:
         """The next pivot in turn, the same at all three parties."""
-        self._turn = (self._turn + 1) % 3
-        return self._turn
+        self.turn = (self.turn + 1) % 3
+        return self.turn
 
     def draw(self, key: int, shape: tuple[int, ...], bits: int) -> Words:
         """The next PRF words under K_key (key mod 3), which its two holders derive alike."""

@@ -18,6 +18,8 @@ import numpy.typing as npt
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.ring.arrays import contiguous
+from onnxpuma.mpc.ring.noted import filled_beside
 from onnxpuma.mpc.ring.words import Words, from_integers, word_type
 
 Layout: TypeAlias = Callable[..., Any]
@@ -135,7 +137,7 @@ class Form(ABC):
 
     def contiguous(self: F, *shape: int) -> F:
         """All elements in their order, in memory as well, in another shape if one is given."""
-        return self.map(lambda w: np.ascontiguousarray(w).reshape(shape or w.shape))
+        return self.map(lambda w: contiguous(w).reshape(shape or w.shape))
 
     def owned(self: F) -> F:
         """The same value in arrays of its own: a view would keep alive the array that it was cut from."""
@@ -156,7 +158,7 @@ class Form(ABC):
 
     def repeat(self: F, times: int, axis: int) -> F:
         """Each part along an axis `times` times, contiguous."""
-        return self.map(lambda w: np.ascontiguousarray(np.repeat(w, times, axis=axis) if times > 1 else w))
+        return self.map(lambda w: contiguous(np.repeat(w, times, axis=axis) if times > 1 else w))
 
     def pad(self: F, widths: Sequence[tuple[int, int]]) -> F:
         """Zeros around the edges, (before, after) for each axis."""
@@ -212,7 +214,7 @@ class Form(ABC):
         """Zeros of this shape, with the value at this index."""
 
         def put(words: Words) -> Words:
-            made = np.zeros(shape, words.dtype)
+            made = filled_beside(words, np.zeros(shape, words.dtype))
             made[index] = words
             return made
 

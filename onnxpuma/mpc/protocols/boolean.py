@@ -171,7 +171,7 @@ def shares_of(circuit: Circuit, role: int, size: int, held: Sequence[Words], *op
     held: its shares of all tables' bits. opened: of the tables in products the bits under their masks, these
     masks' shares, and the shares of their products.
     """
-    found = zeros((len(circuit.outputs), size), 8)
+    found = zeros((len(circuit.outputs), size), 8, held[0])
     xor_ands(found, circuit.expanded[role == U], [*opened, *held])
     return list(found)
 

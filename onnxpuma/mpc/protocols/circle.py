@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from onnxpuma.mpc.ring.arrays import exact, joined, stacked
+from onnxpuma.mpc.ring.arrays import exact, joined, looked_up, stacked
 
 Integers: TypeAlias = npt.NDArray[np.int64]
 
@@ -109,8 +109,8 @@ def points(index: Integers, bits: int, fraction: int) -> tuple[Integers, Integer
     """
     low_bits = bits // 2
     low, high = index & ((1 << low_bits) - 1), index >> low_bits
-    cos_low, sin_low = (table[low] for table in arc(bits, low_bits, fraction))
-    cos_high, sin_high = (table[high] for table in whole(bits - low_bits, fraction))
+    cos_low, sin_low = (looked_up(table, low) for table in arc(bits, low_bits, fraction))
+    cos_high, sin_high = (looked_up(table, high) for table in whole(bits - low_bits, fraction))
     half, by = np.int64(1 << (fraction - 1)), np.int64(fraction)
     cosine = (cos_high * cos_low - sin_high * sin_low + half) >> by
     sine = (sin_high * cos_low + cos_high * sin_low + half) >> by

@@ -186,7 +186,8 @@ def evaluate_series(
     yield
     words = flat(x.words)
     constant = round(series.coefficients[0] * gain * (1 << (fraction + largest))) if role == U else 0
-    y, arrived = filled(n, constant, bits), [taken(half) for half in halves]
+    arrived = [taken(half) for half in halves]
+    y = filled(n, constant, bits, arrived[0])
     table = circle.turns(k, fraction)
     if not series_sum(y, words, k, table, _harmonics(series, gain, fraction), EXTRA, arrived):
         factors = _twin_tables(series, gain, k, fraction, bits)

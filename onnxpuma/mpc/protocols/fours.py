@@ -236,7 +236,7 @@ class _Won:
 
         leads: of each element B, and this twin's half of A; None where A is zero, so that nothing is dealt.
         """
-        total, row = zeros(self.opened.shape[1:], bits), 0
+        total, row = zeros(self.opened.shape[1:], bits, self.opened), 0
         for place, (b, half) in enumerate(leads):
             # a comparison says so where bit = due, that is where (opened xor not due) xor rho is one
             known = [

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from onnxpuma.mpc.ring.noted import filled_beside, noted
 from onnxpuma.mpc.ring.words import Words, word_type
 
 PAGE = 4096  # bytes of memory
@@ -38,18 +39,19 @@ def within(buffer: Any, offset: int, shape: Shape, bits: int) -> Words:
     return np.ndarray(shape, word_type(bits), buffer, offset)
 
 
-def zeros(shape: Shape, bits: int) -> Words:
-    return np.zeros(shape, word_type(bits))
+def zeros(shape: Shape, bits: int, beside: Words | None = None) -> Words:
+    """beside: words that the caller has, where it will overwrite the zeros with what follows from them."""
+    return filled_beside(beside, np.zeros(shape, word_type(bits)))
 
 
 def ones(shape: Shape, bits: int) -> Words:
     return np.ones(shape, word_type(bits))
 
 
-def filled(shape: Shape, value: int, bits: int) -> Words:
-    """`value` mod 2^bits everywhere."""
+def filled(shape: Shape, value: int, bits: int, beside: Words | None = None) -> Words:
+    """`value` mod 2^bits everywhere. beside: as in `zeros`."""
     kind = word_type(bits)
-    return np.full(shape, kind.type(value % (1 << bits)), kind)
+    return filled_beside(beside, np.full(shape, kind.type(value % (1 << bits)), kind))
 
 
 @lru_cache(maxsize=1024)
@@ -83,11 +85,19 @@ def exact(values: Sequence[int]) -> npt.NDArray[np.object_]:
     return np.array(values, object)
 
 
+@noted
 def flat(words: Words) -> Words:
     """The words along one axis, contiguous; a copy only where they are not."""
     return np.ascontiguousarray(words).reshape(-1)
 
 
+@noted
+def looked_up(table: Any, index: Any) -> Any:
+    """Entries of a public table."""
+    return table[index]
+
+
+@noted
 def contiguous(words: Words) -> Words:
     """The words in memory one after the other; a copy only where they are not."""
     return np.ascontiguousarray(words)

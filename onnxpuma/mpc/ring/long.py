@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxpuma.mpc.ring.native import native
+from onnxpuma.mpc.ring.noted import noted
 from onnxpuma.mpc.ring.words import WIDEST, Words, word_type
 
 LONGEST = 2 * WIDEST  # bits of the largest ring of long words
@@ -80,16 +81,8 @@ class Long:
 
     def _multiplied(self, other: Long, total: bool) -> Long | None:
         """The products, or their sums, from the kernel; None where it has none."""
-        kernel = native()
-        shape = np.broadcast(self.low, other.low).shape
-        if kernel is None or not 1 <= len(shape) <= 2:
-            return None
-        rows = shape[0] if len(shape) == 2 else 1
-        out = np.empty((2, *(shape[:-1] if total else shape)), np.uint64)
-        halves = (self.low, self.high, other.low, other.high)
-        if not kernel.long_product(*halves, rows, shape[-1], out, total):
-            return None
-        return Long(out[0], out[1])
+        out = _products(self.low, self.high, other.low, other.high, total)
+        return None if out is None else Long(out[0], out[1])
 
     def _product(self, other: Long) -> Long:
         a, b = self.low, other.low
@@ -154,6 +147,19 @@ class Long:
         if len(limbs) == 1:
             return cls.of_words(limbs[0])
         return cls(limbs[0], limbs[1].astype(np.uint64, copy=False))
+
+
+@noted
+def _products(low: Words, high: Words, other_low: Words, other_high: Words, total: bool) -> Words | None:
+    """Both limbs of products, or of their sums, from the kernel; None where it has none."""
+    kernel = native()
+    shape = np.broadcast(low, other_low).shape
+    if kernel is None or not 1 <= len(shape) <= 2:
+        return None
+    rows = shape[0] if len(shape) == 2 else 1
+    out = np.empty((2, *(shape[:-1] if total else shape)), np.uint64)
+    made = kernel.long_product(low, high, other_low, other_high, rows, shape[-1], out, total)
+    return out if made else None
 
 
 def limb_widths(bits: int) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ import numpy as np
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.ring import fallback
 from onnxpuma.mpc.ring.native import native, warn_once
+from onnxpuma.mpc.ring.noted import noted, noted_change
 from onnxpuma.mpc.ring.words import WIDEST, Words, word_type
 
 Out: TypeAlias = "Words | None"  # the array that receives a result
@@ -23,6 +24,7 @@ _LARGEST = 0xFFFF_FFFF_FFFF_FFFF
 _TABLE_BITS, _PICK_BITS, _GATHER_TABLE, _AXPY, _SHIFT_MASK = range(5)  # the order of Kind in _ring.cpp
 
 
+@noted
 def matmul(a: Words, b: Words, out: Out = None, accumulate: bool = False, bits: int = WIDEST) -> Words:
     """a @ b mod 2^w as numpy.matmul: 1-d operands, batches and their broadcasting, any strides.
 
@@ -33,6 +35,7 @@ def matmul(a: Words, b: Words, out: Out = None, accumulate: bool = False, bits: 
     return _products([(a, b)], out, accumulate, bits)
 
 
+@noted
 def matmul_pair(
     a1: Words, b1: Words, a2: Words, b2: Words, out: Out = None, accumulate: bool = False, bits: int = WIDEST
 ) -> Words:
@@ -184,6 +187,7 @@ def unpack(buffer: Any, bits: int, shape: tuple[int, ...]) -> Words:
     return out
 
 
+@noted
 def table_bits(words: Words, shift: int, digit_bits: int, lut: Words, mask: Words) -> Words:
     """lut[(word >> shift) mod 2^digit_bits] ^ mask, elementwise.
 
@@ -196,6 +200,7 @@ def table_bits(words: Words, shift: int, digit_bits: int, lut: Words, mask: Word
     return _loop(_TABLE_BITS, np.empty(words.shape, lut.dtype), words, lut, mask, 1, shift, digit_bits)
 
 
+@noted
 def pick_bits(tables: Words, words: Words, shift: int, digit_bits: int) -> Words:
     """Bit (word >> shift) mod 2^digit_bits of each table, elementwise, as uint8 (0 or 1).
 
@@ -210,6 +215,7 @@ def pick_bits(tables: Words, words: Words, shift: int, digit_bits: int) -> Words
     return _loop(_PICK_BITS, np.empty(words.shape, np.uint8), words, tables, None, 1, shift, digit_bits)
 
 
+@noted
 def turned_sums(table: Words, place: np.ndarray, turn: np.ndarray, count: int) -> Words:
     """(count, N): column j of row i of a table (n, N) goes to column j + turn[i] mod N of row place[i]."""
     out, where = np.zeros((count, table.shape[1]), table.dtype), np.asarray([place, turn], np.int64)
@@ -220,6 +226,7 @@ def turned_sums(table: Words, place: np.ndarray, turn: np.ndarray, count: int) -
     return out
 
 
+@noted
 def gather_table(lut: Words, words: Words, multiplier: int, shift: int, bits: int) -> Words:
     """lut[(word * multiplier >> shift) mod 2^bits], elementwise; the product wraps in the words' type."""
     _check_lut(words, shift, bits, lut)
@@ -228,6 +235,7 @@ def gather_table(lut: Words, words: Words, multiplier: int, shift: int, bits: in
     return _loop(_GATHER_TABLE, np.empty(words.shape, lut.dtype), words, lut, None, multiplier, shift, bits)
 
 
+@noted_change
 def axpy(acc: Words, lut: Words, words: Words, multiplier: int, shift: int, bits: int, x: Words) -> None:
     """acc += lut[(word * multiplier >> shift) mod 2^bits] * x in place, elementwise; see `gather_table`.
 
@@ -242,6 +250,7 @@ def axpy(acc: Words, lut: Words, words: Words, multiplier: int, shift: int, bits
         _loop(_AXPY, acc, words, lut, x, multiplier, shift, bits)
 
 
+@noted
 def shift_mask(words: Words, shift: int, bits: int) -> Words:
     """(word >> shift) mod 2^bits, elementwise, in the narrowest type for `bits`."""
     _check_digit(words, shift, bits)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from onnxpuma.mpc.ring import fallback
 from onnxpuma.mpc.ring.native import native
+from onnxpuma.mpc.ring.noted import noted, noted_change
 from onnxpuma.mpc.ring.words import WIDEST, Words, word_type
 
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -28,6 +29,7 @@ def program(entries: Sequence[Sequence[int]]) -> Words:
     return np.array([number for entry in entries for number in entry], np.uint32)
 
 
+@noted_change
 def xor_ands(out: Words, program: Words, rows: Sequence[Words]) -> None:
     """out[target] ^= the AND of some rows, for each entry (target, number of rows, rows ...) of a program.
 
@@ -45,6 +47,7 @@ def xor_ands(out: Words, program: Words, rows: Sequence[Words]) -> None:
         kernel.xor_ands(out, size, program, ready)
 
 
+@noted
 def group_products(words: Words, widths: bytes, masks: Words) -> Words | None:
     """The products of all non-empty sets of each group's bits, in the order of the sets' masks, and the bit
     above all groups, xor the masks: (count, ceil(n / 8)) planes of words (n,).
@@ -59,6 +62,7 @@ def group_products(words: Words, widths: bytes, masks: Words) -> Words | None:
     return out
 
 
+@noted
 def group_answers(words: Words, less: int, widths: bytes, shares: Words, u: bool) -> Words | None:
     """A twin's shares of what mpc/protocols/carry.py asks of A + b - less, b being the words: (2 groups + 1,
     ceil(n / 8)) planes, of each group [carries] and [passes a carry on], then the xor of the top bits.
@@ -74,6 +78,7 @@ def group_answers(words: Words, less: int, widths: bytes, shares: Words, u: bool
     return out
 
 
+@noted
 def series_points(
     words: Words, bits: int, table: Turns, multiples: Integers, less: Integers, width: int
 ) -> Words | None:
@@ -90,6 +95,7 @@ def series_points(
     return out
 
 
+@noted_change
 def series_sum(
     total: Words,
     words: Words,
@@ -113,6 +119,7 @@ def series_sum(
     return bool(kernel.series_sum(np.ascontiguousarray(words), bits, table, harmonics, extra, ready, total))
 
 
+@noted
 def lift_lead(
     a: Words, r: Words, a_u: Words, m_u: Words, m_v: Words, bits: int, carry: int
 ) -> tuple[Words, Words, Words, Words]:
@@ -129,6 +136,7 @@ def lift_lead(
     return rest, top, first, second
 
 
+@noted
 def lift_open(b: Words, a: Words, m: Words, bits: int, carry: int) -> Words:
     """What a twin opens of a lift: its share of [A's top bit] (1 - B's top bit), under its mask m."""
     kernel = native()
@@ -140,6 +148,7 @@ def lift_open(b: Words, a: Words, m: Words, bits: int, carry: int) -> Words:
     return mine
 
 
+@noted
 def lift_end(
     b: Words, mine: Words, theirs: Words, rest: Words, m: Words, bits: int, carry: int, u: bool
 ) -> tuple[Words, Words]:

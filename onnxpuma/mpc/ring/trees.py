@@ -11,6 +11,7 @@ import numpy as np
 
 from onnxpuma.mpc.ring.long import Long
 from onnxpuma.mpc.ring.native import native
+from onnxpuma.mpc.ring.noted import noted
 from onnxpuma.mpc.ring.words import Words
 
 _DEALER = -1
@@ -27,9 +28,9 @@ def deal_tree(
     numbers, (n,), reduced. roots: both holders', (2, n, 2). Cost: four blocks of AES a row and level, and
     four a row and length.
     """
-    corrections = np.empty((len(path), 2 * lengths[-1]), np.uint64)
-    found = _grown(keys, bits, lengths, path, roots, corrections, numbers, factors, _DEALER)
-    return None if found is None else (corrections, *found)
+    limbs = numbers.low, numbers.high, factors.low, factors.high
+    found = _grown(keys, bits, lengths, path, roots, None, *limbs, _DEALER)
+    return None if found is None else (found[0], *_both(found[1]))
 
 
 def walk_tree(
@@ -49,26 +50,35 @@ def walk_tree(
     path: this holder's numbers. root: (n, 2). corrections, numbers, factors: as `deal_tree` returns them.
     Cost: three blocks of AES a row and level, and four a row and length.
     """
-    return _grown(keys, bits, lengths, path, root, corrections, numbers, factors, holder)
+    limbs = numbers.low, numbers.high, factors.low, factors.high
+    found = _grown(keys, bits, lengths, path, root, corrections, *limbs, holder)
+    return None if found is None else _both(found[1])
 
 
+def _both(limbs: Words) -> tuple[Long, Long]:
+    return Long(limbs[0], limbs[1]), Long(limbs[2], limbs[3])
+
+
+@noted
 def _grown(
     keys: bytes,
     bits: int,
     lengths: bytes,
     path: Words,
     roots: Words,
-    corrections: Words,
-    numbers: Long,
-    factors: Long,
+    corrections: Words | None,
+    low: Words,
+    high: Words,
+    factor_low: Words,
+    factor_high: Words,
     holder: int,
-) -> tuple[Long, Long] | None:
+) -> tuple[Words, Words] | None:
+    """The corrections of seeds, which the dealer finds, and the limbs of both values."""
     kernel = native()
     if kernel is None:
         return None
     out = np.empty((4, len(path), len(lengths)), np.uint64)
-    given: list[Any] = [path, roots, corrections, numbers.low, numbers.high, factors.low, factors.high]
+    seeds = np.empty((len(path), 2 * lengths[-1]), np.uint64) if corrections is None else corrections
+    given: list[Any] = [path, roots, seeds, low, high, factor_low, factor_high]
     ready = [np.ascontiguousarray(words, np.uint64) for words in given]
-    if not kernel.grow(keys, bits, lengths, *ready, out, holder):
-        return None
-    return Long(out[0], out[1]), Long(out[2], out[3])
+    return (ready[2], out) if kernel.grow(keys, bits, lengths, *ready, out, holder) else None

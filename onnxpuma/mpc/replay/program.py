@@ -1,0 +1,196 @@
+"""What one party does in a protocol, as a flat list of calls on arrays that stay: no generators, no forms.
+
+Protocols have no branch on a secret, so what they do follows from shapes, formats and public numbers. A program
+is what a rehearsal (rehearsal.py) noted. It draws the same words, sends the same messages and yields in the same
+rounds as the protocol itself, so each party may replay or not as it likes.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from onnxpuma.errors import ProtocolError
+from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.forms import Form, Replicated, Sum3
+from onnxpuma.mpc.forms.weights import Weights
+from onnxpuma.mpc.party import Later, Maybe, Party, Protocol, taken
+from onnxpuma.mpc.ring.words import Words, word_type
+
+Calls: TypeAlias = "list[tuple[Callable[..., Any], tuple[Any, ...]]]"
+
+
+class Stage:
+    """What a program reads and tells while it runs: its party, its inputs, and words on their way to it."""
+
+    __slots__ = ("coming", "inputs", "own", "party")
+
+    def __init__(self, party: Party, own: list[Any]) -> None:
+        self.party = party
+        self.inputs: list[Maybe] = []
+        self.coming: list[Later] = []
+        self.own = own
+
+    def read(self, number: int, into: Words) -> None:
+        """Copy the words of an input, which has arrived."""
+        _copy(taken(self.inputs[number]), into)
+
+    def bring(self, number: int, place: int) -> None:
+        """Take an input as it is."""
+        self.own[place] = taken(self.inputs[number])
+
+    def draw(self, key: int, shape: tuple[int, ...], bits: int, into: Words) -> None:
+        into[...] = self.party.draw(key, shape, bits)
+
+    def draw_planes(self, key: int, planes: int, elements: int, into: Words) -> None:
+        into[...] = self.party.draw_planes(key, planes, elements)
+
+    def send(self, peer: int, words: Words, bits: int) -> None:
+        self.party.send(peer, _sent(words, bits), bits)
+
+    def tell(self, pivot: int, words: Words, bits: int) -> None:
+        self.party.tell(pivot, _sent(words, bits), bits)
+
+    def expect(self, peer: int, shape: tuple[int, ...], bits: int) -> None:
+        self.coming.append(self.party.expect(peer, shape, bits))
+
+    def arrive(self, number: int, into: Words) -> None:
+        _copy(self.coming[number].take(), into)
+
+
+def _sent(words: Words, bits: int) -> Words:
+    """Words for a message, which may leave after the program has run again: whole ones are not packed, but
+    travel where they lie."""
+    return words.copy() if bits == 8 * words.itemsize else words
+
+
+def _copy(words: Words, into: Words) -> None:
+    if words.dtype is not into.dtype and words.dtype != into.dtype:
+        raise ProtocolError(f"words of {words.dtype} for a program of {into.dtype}", "report this fault")
+    into[...] = words
+
+
+@dataclass(frozen=True)
+class Output:
+    """One array of a result: `array` of the program, the array at `place` of its own ones, or `constant`;
+    where `late` is set, words that arrive with the exchange after the end, unless this party has them."""
+
+    array: Words | None = None
+    place: int | None = None
+    constant: Words | None = None
+    late: bool = False
+    shape: tuple[int, ...] = ()
+    early: bool = False
+
+    def words(self, own: list[Any]) -> Words:
+        if self.constant is not None:
+            return self.constant
+        if self.array is not None:
+            return self.array.copy()
+        found: Words = own[self.place or 0]
+        return found
+
+
+@dataclass(frozen=True)
+class Result:
+    """One form that the protocol returns."""
+
+    form: type[Replicated] | type[Sum3]
+    format: Format
+    outputs: tuple[Output, ...]
+
+
+class Program:
+    """The calls of a protocol, a list for each of its rounds, and those after its end (`tail`), which wait for
+    words of its last exchange."""
+
+    def __init__(
+        self, stage: Stage, rounds: Sequence[Calls], tail: Calls, results: Sequence[Result], size: int
+    ) -> None:
+        self._stage, self._rounds, self._tail, self._results = stage, list(rounds), tail, list(results)
+        self._running = False
+        self._ending: weakref.ref[_Ending] | None = None
+        self.size = size  # bytes of its arrays
+
+    @property
+    def busy(self) -> bool:
+        """Whether its arrays hold words that somebody still needs."""
+        ending = self._ending() if self._ending is not None else None
+        return self._running or (ending is not None and not ending.over)
+
+    def run(self, party: Party, inputs: Sequence[Maybe]) -> Protocol[list[Form]]:
+        """The protocol, with these arrays of its operands (`parts`)."""
+        stage, self._running = self._stage, True
+        try:
+            stage.party, stage.inputs, stage.coming = party, list(inputs), []
+            *rounds, last = self._rounds
+            for calls in rounds:
+                for function, arguments in calls:
+                    function(*arguments)
+                yield
+            for function, arguments in last:
+                function(*arguments)
+            return self._ended(party)
+        finally:
+            self._running = False
+
+    def _ended(self, party: Party) -> list[Form]:
+        own, late = self._stage.own, list[Output]()
+        ending = _Ending(self, late)
+        forms: list[Form] = []
+        for result in self._results:
+            parts: list[Maybe] = []
+            for output in result.outputs:
+                if not output.late:
+                    parts.append(output.words(own))
+                elif output.early:
+                    parts.append(Later.early(party, output.words(own)))
+                else:
+                    parts.append(Later(party, output.shape, partial(ending.take, len(late))))
+                    late.append(output)
+            forms.append(result.form(party.index, *parts, result.format))  # type: ignore[arg-type]
+        if late:
+            self._ending = weakref.ref(ending)
+        return forms
+
+    def finish(self, late: Sequence[Output]) -> list[Words]:
+        """Run the tail, once the last exchange has brought its words."""
+        for function, arguments in self._tail:
+            function(*arguments)
+        return [output.words(self._stage.own) for output in late]
+
+
+class _Ending:
+    """The results of a program that were on their way when it ended."""
+
+    def __init__(self, program: Program, late: list[Output]) -> None:
+        self._program, self._late = program, late
+        self._found: list[Words] | None = None
+
+    @property
+    def over(self) -> bool:
+        return self._found is not None
+
+    def take(self, number: int) -> Words:
+        if self._found is None:
+            self._found = self._program.finish(self._late)
+        return self._found[number]
+
+
+def parts(form: Form) -> tuple[Maybe, ...] | None:
+    """The arrays of an operand; None where programs do not know its form."""
+    if type(form) is Replicated:
+        return form.components
+    if type(form) is Weights:
+        return form.kept, form.blend
+    return (form.words,) if type(form) is Sum3 else None
+
+
+def arena(shape: tuple[int, ...], bits: int) -> Words:
+    """Words of a ring that a program overwrites in each run."""
+    return np.zeros(shape, word_type(bits))
