@@ -23,7 +23,7 @@ from onnxpuma.plan.streaming import reads
 from onnxpuma.plan.timeline import Uses, course_of
 
 OFTEN = 4  # steps of a plan that are alike, from which on one is rehearsed for all
-SMALL = 1 << 20  # bits that such a step sends at most
+SMALL = 1 << 22  # bits that such a step sends at most
 
 Watched = Callable[[Step, Sequence[Form]], None]  # gets a step, and this party's shares of its outputs
 

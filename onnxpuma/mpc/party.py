@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from itertools import accumulate
 from time import perf_counter
 from typing import Any, TypeAlias, TypeVar
@@ -115,21 +115,34 @@ def lazily(function: Callable[..., Words], *words: Maybe, shape: tuple[int, ...]
     return Later(late[0].party, shape, lambda: function(*(taken(w) for w in words)), arrival)
 
 
-class _Slot:
-    """Words that a peer has announced, as they arrive."""
+class Arriving:
+    """Buffers that a peer sends in one round, one after the other."""
 
-    __slots__ = ("bits", "buffer", "party", "peer", "shape", "size")
+    __slots__ = ("_buffers", "_party", "_peer", "sizes")
 
-    def __init__(self, party: Party, peer: int, shape: tuple[int, ...], bits: int) -> None:
-        self.party, self.peer, self.shape, self.bits = party, peer, shape, bits
-        self.size = -(-math.prod(shape) * bits // 8)
-        self.buffer: Any = None
+    def __init__(self, party: Party, peer: int, sizes: tuple[int, ...]) -> None:
+        self._party, self._peer, self.sizes = party, peer, sizes
+        self._buffers: list[Any] | None = None
 
-    def arrive(self) -> Words:
-        if self.buffer is None:
-            self.party._fetch(self.peer, self)
-        buffer, self.buffer = self.buffer, None
-        return ring.unpack(buffer, self.bits, self.shape)
+    @property
+    def there(self) -> bool:
+        return self._buffers is not None
+
+    def bring(self, buffers: list[Any]) -> None:
+        self._buffers = buffers
+
+    def take(self) -> list[Any]:
+        """The buffers, once: bytes of these sizes."""
+        if self._buffers is None:
+            self._party._fetch(self._peer, self)
+        buffers, self._buffers = self._buffers, None
+        assert buffers is not None
+        return buffers
+
+
+def bytes_of(shape: tuple[int, ...], bits: int) -> int:
+    """Of so many packed words."""
+    return -(-math.prod(shape) * bits // 8)
 
 
 class Party:
@@ -153,9 +166,9 @@ class Party:
         self.waited = 0.0  # seconds spent in receiving, most of them in wait
         self.reading: Any = None  # the weights that this run streams, read ahead (forms/reading.py)
         self._outgoing: dict[int, list[Any]] = {}
-        self._expected: dict[int, list[_Slot]] = {}  # in the open round, by peer
+        self._expected: dict[int, list[Arriving]] = {}  # in the open round, by peer
         # messages that are not read yet, by peer: their tags, and what each brings
-        self._announced: dict[int, deque[tuple[Tag, list[_Slot]]]] = {
+        self._announced: dict[int, deque[tuple[Tag, list[Arriving]]]] = {
             p: deque() for p in range(3) if p != self.index
         }
         self.turn = 0  # the last pivot in turn
@@ -173,6 +186,10 @@ class Party:
     def draw(self, key: int, shape: tuple[int, ...], bits: int) -> Words:
         """The next PRF words under K_key (key mod 3), which its two holders derive alike."""
         return self.keys.draw(key % 3, shape, bits)
+
+    def draw_all(self, key: int, targets: Sequence[memoryview]) -> None:
+        """Overwrite bytes with what a draw of so many bytes each yields, one after the other."""
+        self.keys.draw_all(key % 3, targets)
 
     def draw_planes(self, key: int, planes: int, elements: int) -> Words:
         """The next PRF bits under K_key, eight elements a byte: (planes, ceil(elements / 8))."""
@@ -193,10 +210,15 @@ class Party:
 
     def expect(self, peer: int, shape: tuple[int, ...], bits: int) -> Later:
         """Announce words of Z_2^bits that `peer` sends in this round."""
+        arriving = self.expect_all(peer, (bytes_of(shape, bits),))
+        return Later(self, shape, lambda: ring.unpack(arriving.take()[0], bits, shape))
+
+    def expect_all(self, peer: int, sizes: tuple[int, ...]) -> Arriving:
+        """Announce buffers that `peer` sends in this round one after the other, of so many bytes each."""
         peer %= 3
-        slot = _Slot(self, peer, shape, bits)
-        self._expected.setdefault(peer, []).append(slot)
-        return Later(self, shape, slot.arrive)
+        arriving = Arriving(self, peer, sizes)
+        self._expected.setdefault(peer, []).append(arriving)
+        return arriving
 
     def run(self, protocol: Protocol[T]) -> T:
         """Run one protocol to its end, with an exchange at every yield."""
@@ -226,24 +248,27 @@ class Party:
         if self._on_round is not None:
             self._on_round()
 
-    def _fetch(self, peer: int, wanted: _Slot) -> None:
-        """Receive from the peer, round by round, until the wanted buffer has arrived."""
+    def _fetch(self, peer: int, wanted: Arriving) -> None:
+        """Receive from the peer, round by round, until the wanted buffers have arrived."""
         announced = self._announced[peer]
-        while wanted.buffer is None:
+        while not wanted.there:
             tag, due = announced[0]
             began = perf_counter()
             buffers = self.link.receive(peer, tag)
             self.waited += perf_counter() - began
             announced.popleft()
-            parts = _apart(buffers, [slot.size for slot in due])
+            sizes = [size for one in due for size in one.sizes]
+            parts = _apart(buffers, sizes)
             if parts is None:
                 raise ProtocolError(
                     f"party {peer} sent {sum(map(len, buffers))} bytes in round {tag.round},"
-                    f" {sum(slot.size for slot in due)} were announced",
+                    f" {sum(sizes)} were announced",
                     "the three parties must run the same version with the same plan",
                 )
-            for slot, part in zip(due, parts, strict=True):
-                slot.buffer = part
+            first = 0
+            for one in due:
+                one.bring(parts[first : first + len(one.sizes)])
+                first += len(one.sizes)
 
 
 def _together(buffers: list[Any]) -> list[Any]:

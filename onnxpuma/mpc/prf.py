@@ -34,6 +34,8 @@ class Stream(Protocol):
 
     def draw(self, shape: tuple[int, ...], bits: int) -> Words: ...
 
+    def draw_all(self, targets: Sequence[memoryview]) -> None: ...
+
 
 def fresh_key() -> bytes:
     """A new random PRF key."""
@@ -77,7 +79,9 @@ class AesStream:
 
     def fill(self, out: np.ndarray) -> None:
         """Overwrite a contiguous array with the next bytes of the stream."""
-        view = out.reshape(-1).view(word_type(8)).data
+        self._fill(out.reshape(-1).view(word_type(8)).data)
+
+    def _fill(self, view: memoryview) -> None:
         if self._rest:
             begun = min(len(view), len(self._rest))
             view[:begun], self._rest = self._rest[:begun], self._rest[begun:]
@@ -113,6 +117,22 @@ class AesStream:
         self._left -= -(-size // 8) * 8
         return within(self._ahead, offset, shape, bits)
 
+    def draw_all(self, targets: Sequence[memoryview]) -> None:
+        """Overwrite bytes with what draws of as many bytes each would yield, one after the other."""
+        ahead = self._ahead.data
+        for target in targets:
+            size = len(target)
+            if size > _SHORT:
+                self._fill(target)
+                continue
+            if size > self._left or not self._left:
+                self._ahead = empty(_AHEAD, 8)
+                self.fill(self._ahead)
+                self._left, ahead = _AHEAD, self._ahead.data
+            offset = _AHEAD - self._left
+            self._left -= -(-size // 8) * 8
+            target[:] = ahead[offset : offset + size]
+
     def packed(self, shape: tuple[int, ...], bits: int) -> Words:
         """Uniform words of Z_2^bits that lie in the stream as `ring.pack` lays them, `bits / 8` bytes a word.
 
@@ -140,6 +160,10 @@ class PartyKeys:
     def draw(self, key: int, shape: tuple[int, ...], bits: int) -> Words:
         """The next words of K_key. Raises KeyError if this party does not hold it."""
         return self._streams[key].draw(shape, bits)
+
+    def draw_all(self, key: int, targets: Sequence[memoryview]) -> None:
+        """Overwrite bytes with the next draws of K_key, a draw each."""
+        self._streams[key].draw_all(targets)
 
     def secrets(self) -> dict[int, bytes]:
         """The two keys, by component: for the audit of a canary by the model's owner, and for nobody else."""

@@ -19,7 +19,8 @@ from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.forms.weights import Weights
-from onnxpuma.mpc.party import Later, Maybe, Party, Protocol, taken
+from onnxpuma.mpc.party import Arriving, Later, Maybe, Party, Protocol, bytes_of, taken
+from onnxpuma.mpc.ring.products import unpack_into
 from onnxpuma.mpc.ring.words import Words, word_type
 
 Calls: TypeAlias = "list[tuple[Callable[..., Any], tuple[Any, ...]]]"
@@ -33,7 +34,7 @@ class Stage:
     def __init__(self, party: Party, own: list[Any]) -> None:
         self.party = party
         self.inputs: list[Maybe] = []
-        self.coming: list[Later] = []
+        self.coming: list[Arriving] = []
         self.own = own
 
     def read(self, number: int, into: Words) -> None:
@@ -44,11 +45,12 @@ class Stage:
         """Take an input as it is."""
         self.own[place] = taken(self.inputs[number])
 
-    def draw(self, key: int, shape: tuple[int, ...], bits: int, into: Words) -> None:
-        into[...] = self.party.draw(key, shape, bits)
+    def draw(self, key: int, into: Words) -> None:
+        """Overwrite an array with the next words of K_key."""
+        self.party.draw_all(key, (as_bytes(into),))
 
-    def draw_planes(self, key: int, planes: int, elements: int, into: Words) -> None:
-        into[...] = self.party.draw_planes(key, planes, elements)
+    def draw_all(self, key: int, targets: tuple[memoryview, ...]) -> None:
+        self.party.draw_all(key, targets)
 
     def send(self, peer: int, words: Words, bits: int) -> None:
         self.party.send(peer, _sent(words, bits), bits)
@@ -57,10 +59,41 @@ class Stage:
         self.party.tell(pivot, _sent(words, bits), bits)
 
     def expect(self, peer: int, shape: tuple[int, ...], bits: int) -> None:
-        self.coming.append(self.party.expect(peer, shape, bits))
+        """Announce words: the next number of `arrive`."""
+        self.coming.append(self.party.expect_all(peer, (bytes_of(shape, bits),)))
 
-    def arrive(self, number: int, into: Words) -> None:
-        _copy(self.coming[number].take(), into)
+    def arrive(self, number: int, into: Words, bits: int) -> None:
+        self.arrive_all(number, (Target(bits, into),))
+
+    def expect_all(self, peer: int, sizes: tuple[int, ...]) -> None:
+        self.coming.append(self.party.expect_all(peer, sizes))
+
+    def arrive_all(self, number: int, targets: tuple[Target | None, ...]) -> None:
+        """Unpack buffers, each to its array; None: nobody reads it."""
+        for buffer, target in zip(self.coming[number].take(), targets, strict=True):
+            if target is not None:
+                target.unpack(buffer)
+
+
+class Target:
+    """Where words of a message go."""
+
+    __slots__ = ("_bits", "_bytes", "_into")
+
+    def __init__(self, bits: int, into: Words) -> None:
+        self._bits, self._into = bits, into
+        self._bytes = as_bytes(into) if bits == 8 * into.itemsize else None
+
+    def unpack(self, buffer: memoryview) -> None:
+        if self._bytes is not None:
+            self._bytes[:] = buffer
+        else:
+            unpack_into(buffer, self._bits, self._into)
+
+
+def as_bytes(words: Words) -> memoryview:
+    """The bytes of an array of a program."""
+    return words.reshape(-1).view(word_type(8)).data
 
 
 def _sent(words: Words, bits: int) -> Words:

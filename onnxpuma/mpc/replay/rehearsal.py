@@ -13,6 +13,7 @@ from typing import Any, cast
 from onnxpuma.mpc.forms import Form
 from onnxpuma.mpc.forms.weights import Weights
 from onnxpuma.mpc.party import Later, Maybe, Party, Protocol, taken
+from onnxpuma.mpc.replay.arranged import arranged
 from onnxpuma.mpc.replay.program import Calls, Output, Program, Result, Stage, arena, parts
 from onnxpuma.mpc.ring.noted import Noted, Notes
 from onnxpuma.mpc.ring.words import Words
@@ -36,12 +37,12 @@ class Scribe(Party):
 
     def draw(self, key: int, shape: tuple[int, ...], bits: int) -> Words:
         into = arena(shape, bits)
-        self._notes.note(self._stage.draw, key, shape, bits, into)
+        self._notes.note(self._stage.draw, key, into)
         return cast(Words, self._kept(into))
 
     def draw_planes(self, key: int, planes: int, elements: int) -> Words:
         into = arena((planes, -(-elements // 8)), 8)
-        self._notes.note(self._stage.draw_planes, key, planes, elements, into)
+        self._notes.note(self._stage.draw, key, into)
         return cast(Words, self._kept(into))
 
     def send(self, peer: int, words: Words, bits: int) -> None:
@@ -56,7 +57,7 @@ class Scribe(Party):
 
         def arrive() -> Words:
             into = arena(shape, bits)
-            self._notes.note(self._stage.arrive, number, into)
+            self._notes.note(self._stage.arrive, number, into, bits)
             return cast(Words, self._kept(into))
 
         return Later(self, shape, arrive)
@@ -128,7 +129,8 @@ def rehearsed(
         Result(type(form), form.format, tuple(_settled(each) for each in every))  # type: ignore[arg-type]
         for form, every in zip(forms, written, strict=True)
     ]
-    return Program(stage, rounds, notes.cut(), results, scribe.size + notes.size)
+    *calls, tail = arranged(stage, [*rounds, notes.cut()])
+    return Program(stage, calls, tail, results, scribe.size + notes.size)
 
 
 def _outputs(form: Form, scribe: Scribe) -> list[Output | Later]:

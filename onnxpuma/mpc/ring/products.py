@@ -187,6 +187,15 @@ def unpack(buffer: Any, bits: int, shape: tuple[int, ...]) -> Words:
     return out
 
 
+def unpack_into(buffer: Any, bits: int, out: Words) -> None:
+    """`unpack` to an array, which is contiguous and of the narrowest type for `bits`."""
+    kernel = native()
+    if kernel is None:
+        out[...] = unpack(buffer, bits, out.shape)
+    else:
+        kernel.unpack(buffer, bits, out)
+
+
 @noted
 def table_bits(words: Words, shift: int, digit_bits: int, lut: Words, mask: Words) -> Words:
     """lut[(word >> shift) mod 2^digit_bits] ^ mask, elementwise.
