@@ -23,7 +23,7 @@ from onnxpuma.plan.streaming import reads
 from onnxpuma.plan.timeline import Uses, course_of
 
 OFTEN = 4  # steps of a plan that are alike, from which on one is rehearsed for all
-SMALL = 1 << 22  # bits that such a step sends at most
+SMALL = 1 << 24  # bits that such a step sends at most
 
 Watched = Callable[[Step, Sequence[Form]], None]  # gets a step, and this party's shares of its outputs
 
@@ -96,6 +96,7 @@ class _Run:
         self._constants, self._plan, self._party, self._values = constants, plan, party, values
         self._report, self._watched, self._uses = report, watched, Uses(plan)
         self._repertoire, self._turns = repertoire, dict[Content, int]()
+        repertoire.begin()
         self._often = {content for content, count in Counter(map(_alike, plan.steps)).items() if count >= OFTEN and content is not None}
         self._done = 0
         course = course_of(plan)
@@ -126,18 +127,20 @@ class _Run:
             yield
 
     def _started(self, step: Step) -> _Going:
-        """A step that begins. Small steps that are alike have pivots of their own in turn, so that one program
-        stands for all of them."""
+        """A step that begins. Small steps have pivots of their own in turn, the same for all that are alike, so
+        that one program stands for these."""
         use = self._report.of(step.operator.name)
         use.steps += 1
         content = _alike(step)
-        if content not in self._often:
+        if content is None:
             return _Going(step, self._step(step), use, None)
         turn = self._turns.setdefault(content, len(self._turns) % 3)
-        operands = self._operands(step)
-        kernel = partial(_results, step)
-        like = content, step.resolves
-        return _Going(step, self._repertoire.run(kernel, like, turn, self._party, operands), use, turn)
+        party, run = self._party, self._party.turn
+        party.turn = turn
+        often, like = content in self._often, (content, step.resolves)
+        protocol = self._repertoire.run(partial(_results, step), like, often, party, self._operands(step))
+        party.turn = run
+        return _Going(step, protocol, use, turn)
 
     def _goes_on(self, one: _Going) -> bool:
         """Whether the step has not ended by the end of this round's computation."""

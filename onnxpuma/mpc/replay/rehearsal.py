@@ -18,6 +18,7 @@ from onnxpuma.mpc.replay.program import Calls, Output, Program, Result, Stage, a
 from onnxpuma.mpc.ring.noted import Noted, Notes
 from onnxpuma.mpc.ring.words import Words
 
+LARGEST = 1 << 23  # bytes of the arrays of a program
 COPIED = 1 << 18  # bytes of an input that a program copies to where it works; it reads larger ones in place
 
 
@@ -29,21 +30,16 @@ class Scribe(Party):
         self.round = 0
         self._notes, self._stage = notes, stage
         self._coming = 0
-        self.size = 0  # bytes of arrays made here
-
-    def _kept(self, array: Words) -> Any:
-        self.size += array.nbytes
-        return self._notes.kept(array)
 
     def draw(self, key: int, shape: tuple[int, ...], bits: int) -> Words:
         into = arena(shape, bits)
         self._notes.note(self._stage.draw, key, into)
-        return cast(Words, self._kept(into))
+        return cast(Words, self._notes.kept(into))
 
     def draw_planes(self, key: int, planes: int, elements: int) -> Words:
         into = arena((planes, -(-elements // 8)), 8)
         self._notes.note(self._stage.draw, key, into)
-        return cast(Words, self._kept(into))
+        return cast(Words, self._notes.kept(into))
 
     def send(self, peer: int, words: Words, bits: int) -> None:
         self._notes.later(self._stage.send, peer, words, bits)
@@ -58,7 +54,7 @@ class Scribe(Party):
         def arrive() -> Words:
             into = arena(shape, bits)
             self._notes.note(self._stage.arrive, number, into, bits)
-            return cast(Words, self._kept(into))
+            return cast(Words, self._notes.kept(into))
 
         return Later(self, shape, arrive)
 
@@ -79,7 +75,7 @@ class Scribe(Party):
         def arrive() -> Words:
             into = arena(shape, form.bits)
             self._notes.note(self._stage.read, number, into)
-            return cast(Words, self._kept(into))
+            return cast(Words, self._notes.kept(into))
 
         return Later(self, shape, arrive, arrival)
 
@@ -90,20 +86,20 @@ class Scribe(Party):
             return cast(Words, found)
         into = arena(words.shape, 8 * words.itemsize)
         self._notes.note(self._stage.read, number, into)
-        return cast(Words, self._kept(into))
+        return cast(Words, self._notes.kept(into))
 
 
 def rehearsed(
-    kernel: Callable[..., Protocol[list[Form]]], party: Party, turn: int, operands: Sequence[Any]
+    kernel: Callable[..., Protocol[list[Form]]], party: Party, operands: Sequence[Any]
 ) -> Program:
     """The program of kernel(party, *operands), a protocol that returns forms.
 
-    turn: the last pivot in turn before it begins (`Party.next_pivot`). operands: forms of which programs know
-    the arrays, and public values. Raises an error of any kind where a program cannot stand for the protocol.
+    operands: forms of which programs know the arrays, and public values. The program takes the party's pivots
+    from where their turn is now. Raises an error of any kind where a program cannot stand for the protocol.
     """
-    notes = Notes()
+    notes = Notes(LARGEST)
     stage = Stage(party, notes.own)
-    scribe = Scribe(party.index, turn, notes, stage)
+    scribe = Scribe(party.index, party.turn, notes, stage)
     known: dict[int, Form] = {}
     given, first = list[Any](), 0
     for operand in operands:
@@ -130,7 +126,7 @@ def rehearsed(
         for form, every in zip(forms, written, strict=True)
     ]
     *calls, tail = arranged(stage, [*rounds, notes.cut()])
-    return Program(stage, calls, tail, results, scribe.size + notes.size)
+    return Program(stage, calls, tail, results, notes.size)
 
 
 def _outputs(form: Form, scribe: Scribe) -> list[Output | Later]:

@@ -13,6 +13,7 @@ from onnxpuma.mpc.replay.rehearsal import COPIED, rehearsed
 from onnxpuma.mpc.ring.native import native_level
 
 MOST = 1 << 26  # bytes of the arrays of all programs of a repertoire
+MOST_SEEN = 1 << 13  # kinds of steps that it remembers
 Kernel = Callable[..., Protocol[list[Form]]]
 
 
@@ -21,16 +22,22 @@ class Repertoire:
     be several of a kind."""
 
     def __init__(self) -> None:
-        self._programs: OrderedDict[Hashable, list[Program] | None] = OrderedDict()
-        self._size = 0
+        self._programs: OrderedDict[Hashable, _Known] = OrderedDict()
+        self._seen: OrderedDict[Hashable, int] = OrderedDict()
+        self._size = self._run = 0
+
+    def begin(self) -> None:
+        """A run of a plan begins."""
+        self._run += 1
 
     def run(
-        self, kernel: Kernel, like: Hashable, turn: int, party: Party, operands: Sequence[Any]
+        self, kernel: Kernel, like: Hashable, often: bool, party: Party, operands: Sequence[Any]
     ) -> Protocol[list[Form]]:
         """kernel(party, *operands), replayed where it can be: the same words, messages and rounds.
 
-        like: equal for kernels that do the same with operands of the same shapes and formats. turn: the last
-        pivot in turn before it begins.
+        like: equal for kernels that do the same with operands of the same shapes and formats. often: whether
+        it is worth a rehearsal at once; else one takes place when a later run comes to it again. A rehearsal
+        takes as long as a few runs.
         """
         inputs, described = list[Maybe](), list[Hashable]()
         for operand in operands:
@@ -40,28 +47,53 @@ class Repertoire:
             if held:
                 inputs += held
                 described.append((type(operand), operand.format, *[_said(part, party.round) for part in held]))
-        key = (like, turn, party.index, native_level(), *described)
-        if key in self._programs:
-            self._programs.move_to_end(key)
-            programs = self._programs[key]
-            if programs is None:
+        key = (like, party.turn, party.index, native_level(), *described)
+        known = self._programs.get(key)
+        if known is None:
+            if not (often or self._seen_before(key)):
                 return kernel(party, *operands)
-            for program in programs:
-                if not program.busy:
-                    return program.run(party, inputs)
-        try:
-            program = rehearsed(kernel, party, turn, operands)
-        except Exception:  # whatever a rehearsal cannot do, and errors that the run itself will report
-            self._programs[key] = None
-            return kernel(party, *operands)
-        held_programs = self._programs.setdefault(key, [])
-        assert held_programs is not None
-        held_programs.append(program)
-        self._size += program.size
-        while self._size > MOST and len(self._programs) > 1:
-            _, gone = self._programs.popitem(last=False)
-            self._size -= sum(each.size for each in gone or ())
-        return program.run(party, inputs)
+            known = self._programs[key] = _Known([])
+        self._programs.move_to_end(key)
+        known.run = self._run
+        for program in known.programs:
+            if not program.busy:
+                return program.run(party, inputs)
+        if known.possible and self._has_room():
+            try:
+                program = rehearsed(kernel, party, operands)
+            except Exception:  # what a rehearsal cannot do, and errors that the run itself will report
+                known.possible = False
+            else:
+                known.programs.append(program)
+                self._size += program.size
+                return program.run(party, inputs)
+        return kernel(party, *operands)
+
+    def _seen_before(self, key: Hashable) -> bool:
+        """Whether an earlier run came to it."""
+        seen = self._seen.setdefault(key, self._run)
+        if len(self._seen) > MOST_SEEN:
+            self._seen.popitem(last=False)
+        return seen < self._run
+
+    def _has_room(self) -> bool:
+        """Whether there is memory for another program, if those that the last runs left alone go."""
+        while self._size > MOST:
+            key, oldest = next(iter(self._programs.items()))
+            if oldest.run >= self._run - 1:
+                return False
+            del self._programs[key]
+            self._size -= sum(program.size for program in oldest.programs)
+        return True
+
+
+class _Known:
+    """The programs of one kind. run: the last run that came to it; possible: whether it can be rehearsed."""
+
+    __slots__ = ("possible", "programs", "run")
+
+    def __init__(self, programs: list[Program]) -> None:
+        self.programs, self.possible, self.run = programs, True, 0
 
 
 def _said(part: Maybe, round: int) -> Hashable:

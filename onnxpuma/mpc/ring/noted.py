@@ -27,10 +27,11 @@ class Notes:
     call is made.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self.calls: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         self.own: list[Any] = []
-        self.size = 0  # bytes of the arrays that were made
+        self.size = 0  # bytes of the arrays that stay
 
     def cut(self) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
         """The calls since the last cut."""
@@ -43,7 +44,13 @@ class Notes:
         return Noted(array, self, len(self.own) - 1)
 
     def kept(self, array: np.ndarray) -> Noted:
-        """An array that stays, and that a noted call overwrites in each run."""
+        """An array that stays, and that a noted call overwrites in each run.
+
+        Raises MemoryError where these are more than `most` bytes.
+        """
+        self.size += array.nbytes
+        if self.size > self._most:
+            raise MemoryError(f"a rehearsal with more than {self._most} bytes")
         return Noted(array, self)
 
     def note(self, function: Callable[..., Any], *arguments: Any) -> None:
@@ -76,8 +83,8 @@ class Notes:
             return found
         if any(x.place is not None for x in every):
             self.note(_again_with, self.own, targets, function, _mapped(arguments, _mark), _mapped(named, _mark))
-        elif not plainly and type(function) is np.ufunc and function.nout == 1:
-            self.note(function, *plain, *targets)
+        elif len(targets) == 1 and (direct := _direct(function, plain, plainly, targets[0])) is not None:
+            self.note(*direct)
         else:
             self.note(_again, targets, partial(function, **plainly) if plainly else function, *plain)
         return found
@@ -99,9 +106,8 @@ class Notes:
             return result
         source = views.get(owner)
         if source is None:
-            self.size += result.nbytes
             targets.append(result)
-            return Noted(result, self)
+            return self.kept(result)
         if source.place is None:
             targets.append(None)
             return Noted(result, self)
@@ -304,6 +310,21 @@ def _looked_up(value: Any, own: list[Any]) -> Any:
     if isinstance(value, (tuple, list)):
         return type(value)([_looked_up(each, own) for each in value])
     return {k: _looked_up(each, own) for k, each in value.items()} if isinstance(value, dict) else value
+
+
+def _direct(
+    function: Callable[..., Any], plain: tuple[Any, ...], named: dict[str, Any], target: np.ndarray
+) -> tuple[Any, ...] | None:
+    """A call that puts the result where it was before by itself, with its arguments; None where none does."""
+    if type(function) is np.ufunc and function.nout == 1 and not named:
+        return function, *plain, target
+    if function is _as_type or function is _copied:
+        return np.copyto, target, plain[0], "unsafe"
+    if function is np.concatenate and set(named) <= {"axis"}:
+        return np.concatenate, plain[0], *plain[1:], *named.values(), *(() if plain[1:] or named else (0,)), target
+    if function is np.ndarray.sum or function is np.ndarray.cumsum:
+        return partial(function, **named, out=target), *plain
+    return None
 
 
 def _again(targets: list[Any], function: Callable[..., Any], *arguments: Any) -> None:
