@@ -106,6 +106,7 @@ class Notes:
             return result
         source = views.get(owner)
         if source is None:
+            result = result if result.flags.writeable else result.copy()
             targets.append(result)
             return self.kept(result)
         if source.place is None:
