@@ -97,7 +97,8 @@ class _Run:
         self._report, self._watched, self._uses = report, watched, Uses(plan)
         self._repertoire, self._turns = repertoire, dict[Content, int]()
         repertoire.begin()
-        self._often = {content for content, count in Counter(map(_alike, plan.steps)).items() if count >= OFTEN and content is not None}
+        counts = Counter(map(_alike, plan.steps))
+        self._often = {content for content, count in counts.items() if count >= OFTEN}
         self._done = 0
         course = course_of(plan)
         self._readers = course.readers
@@ -127,8 +128,8 @@ class _Run:
             yield
 
     def _started(self, step: Step) -> _Going:
-        """A step that begins. Small steps have pivots of their own in turn, the same for all that are alike, so
-        that one program stands for these."""
+        """A step that begins. Small steps have pivots of their own in turn, the same for all that are alike:
+        one program stands for these."""
         use = self._report.of(step.operator.name)
         use.steps += 1
         content = _alike(step)
@@ -209,7 +210,9 @@ class _Going:
 
     __slots__ = ("protocol", "step", "turn", "use")
 
-    def __init__(self, step: Step, protocol: Protocol[list[Form]], use: OperatorUse, turn: int | None) -> None:
+    def __init__(
+        self, step: Step, protocol: Protocol[list[Form]], use: OperatorUse, turn: int | None
+    ) -> None:
         self.step, self.protocol, self.use, self.turn = step, protocol, use, turn
 
 

@@ -78,7 +78,7 @@ def _chosen(party: Party, loses: Bit, paths: Words, half: int) -> Protocol[Words
 
     apart = [Bit(loses.role, loses.pivot, plane(path), loses.shape) for path in left ^ right]
     moved = (yield from combined(party, [loses, *apart], _choices(count))) if count else []
-    result = arrays.zeros((count + 1, rows, n - half), 8)
+    result = arrays.zeros((count + 1, rows, n - half), 8, loses.plane)
     if loses.role != PIVOT:
         for number, (bit, path) in enumerate(zip(moved, left, strict=True)):
             result[number, :, :half] = path ^ unpacked(bit.plane, bit.size).reshape(rows, half)

@@ -1,8 +1,8 @@
 """What one party does in a protocol, as a flat list of calls on arrays that stay: no generators, no forms.
 
-Protocols have no branch on a secret, so what they do follows from shapes, formats and public numbers. A program
-is what a rehearsal (rehearsal.py) noted. It draws the same words, sends the same messages and yields in the same
-rounds as the protocol itself, so each party may replay or not as it likes.
+Protocols have no branch on a secret, so what they do follows from shapes, formats and public numbers. A
+program is what a rehearsal (rehearsal.py) noted. It draws the same words, sends the same messages and yields
+in the same rounds as the protocol itself, so each party may replay or not as it likes.
 """
 
 from __future__ import annotations
@@ -139,38 +139,43 @@ class Result:
 
 
 class Program:
-    """The calls of a protocol, a list for each of its rounds, and those after its end (`tail`), which wait for
-    words of its last exchange."""
+    """The calls of a protocol, a list for each of its rounds, and those after its end (`tail`), which wait
+    for words of its last exchange."""
 
     def __init__(
         self, stage: Stage, rounds: Sequence[Calls], tail: Calls, results: Sequence[Result], size: int
     ) -> None:
         self._stage, self._rounds, self._tail, self._results = stage, list(rounds), tail, list(results)
-        self._running = False
+        self._going: weakref.ref[Protocol[list[Form]]] | None = None
         self._ending: weakref.ref[_Ending] | None = None
         self.size = size  # bytes of its arrays
 
     @property
     def busy(self) -> bool:
         """Whether its arrays hold words that somebody still needs."""
+        going = self._going() if self._going is not None else None
+        if going is not None and getattr(going, "gi_frame", None) is not None:
+            return True
         ending = self._ending() if self._ending is not None else None
-        return self._running or (ending is not None and not ending.over)
+        return ending is not None and not ending.over
 
     def run(self, party: Party, inputs: Sequence[Maybe]) -> Protocol[list[Form]]:
-        """The protocol, with these arrays of its operands (`parts`)."""
-        stage, self._running = self._stage, True
-        try:
-            stage.party, stage.inputs, stage.coming = party, list(inputs), []
-            *rounds, last = self._rounds
-            for calls in rounds:
-                for function, arguments in calls:
-                    function(*arguments)
-                yield
-            for function, arguments in last:
+        """The protocol, with these arrays of its operands (`parts`). The program is busy from now on."""
+        going = self._run(party, inputs)
+        self._going = weakref.ref(going)
+        return going
+
+    def _run(self, party: Party, inputs: Sequence[Maybe]) -> Protocol[list[Form]]:
+        stage = self._stage
+        stage.party, stage.inputs, stage.coming = party, list(inputs), []
+        *rounds, last = self._rounds
+        for calls in rounds:
+            for function, arguments in calls:
                 function(*arguments)
-            return self._ended(party)
-        finally:
-            self._running = False
+            yield
+        for function, arguments in last:
+            function(*arguments)
+        return self._ended(party)
 
     def _ended(self, party: Party) -> list[Form]:
         own, late = self._stage.own, list[Output]()
@@ -186,7 +191,8 @@ class Program:
                 else:
                     parts.append(Later(party, output.shape, partial(ending.take, len(late))))
                     late.append(output)
-            forms.append(result.form(party.index, *parts, result.format))  # type: ignore[arg-type]
+            make: Any = result.form
+            forms.append(make(party.index, *parts, result.format))
         if late:
             self._ending = weakref.ref(ending)
         return forms

@@ -1,7 +1,7 @@
 """A protocol run once without a word: nobody sends or draws anything, and what it does is noted.
 
-The arrays of a rehearsal have shapes and no words that anybody could read (mpc/ring/noted.py). A protocol that
-looks at a word, or does what notes do not know, ends the rehearsal with an error, and is run as it is.
+The arrays of a rehearsal have shapes and no words that anybody could read (mpc/ring/noted.py). A protocol
+that looks at a word, or does what notes do not know, ends the rehearsal with an error, and is run as it is.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ class Scribe(Party):
     def operand(self, form: Form, first: int, round: int) -> Form:
         """An operand of the rehearsal in the place of one of a run, whose open round this is. first: the
         number of its first array."""
-        held = [self._input(part, number, form, round) for number, part in enumerate(parts(form) or (), first)]
+        held = [
+            self._input(part, number, form, round) for number, part in enumerate(parts(form) or (), first)
+        ]
         return type(form)(self.index, *held, form.format)  # type: ignore[call-arg]
 
     def _input(self, part: Maybe, number: int, form: Form, round: int) -> Maybe:
@@ -89,9 +91,7 @@ class Scribe(Party):
         return cast(Words, self._notes.kept(into))
 
 
-def rehearsed(
-    kernel: Callable[..., Protocol[list[Form]]], party: Party, operands: Sequence[Any]
-) -> Program:
+def rehearsed(kernel: Callable[..., Protocol[list[Form]]], party: Party, operands: Sequence[Any]) -> Program:
     """The program of kernel(party, *operands), a protocol that returns forms.
 
     operands: forms of which programs know the arrays, and public values. The program takes the party's pivots

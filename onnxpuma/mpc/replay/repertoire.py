@@ -46,7 +46,9 @@ class Repertoire:
                 return kernel(party, *operands)
             if held:
                 inputs += held
-                described.append((type(operand), operand.format, *[_said(part, party.round) for part in held]))
+                described.append(
+                    (type(operand), operand.format, *[_said(part, party.round) for part in held])
+                )
         key = (like, party.turn, party.index, native_level(), *described)
         known = self._programs.get(key)
         if known is None:

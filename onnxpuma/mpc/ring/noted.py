@@ -1,9 +1,9 @@
 """Arrays that note what is done to them, so that it can be done again to other words.
 
-A `Noted` array stands for words in a rehearsal of a protocol (mpc/replay/). It has a shape and a type like an
-array, but nobody can read a word of it: there is no way to make a plain array, a number or a truth value of one.
-So whatever a rehearsal notes depends on shapes and public numbers alone, and a function that nobody has taught
-to note raises TypeError instead of being left out. numpy's own functions arrive by its protocols for such arrays
+A `Noted` array stands for words in a rehearsal of a protocol (mpc/replay/). It has a shape and a type like
+an array, but nobody can read a word of it: it makes no plain array, number or truth value. So whatever a
+rehearsal notes depends on shapes and public numbers alone, and a function that nobody has taught to note
+raises TypeError instead of being left out. numpy's own functions arrive by its protocols for such arrays
 (NEP 13 and NEP 18); functions of mpc/ring are taught by `noted`.
 """
 
@@ -23,8 +23,8 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 class Notes:
     """What was done to noted arrays, in order: calls with arrays that stay, which overwrite their results.
 
-    An array that each run brings along, and what is a view of one, is looked up by its place in `own` when the
-    call is made.
+    An array that each run brings along, and what is a view of one, is looked up by its place in `own` when
+    the call is made.
     """
 
     def __init__(self, most: int) -> None:
@@ -82,7 +82,9 @@ class Notes:
         if all(target is None for target in targets):
             return found
         if any(x.place is not None for x in every):
-            self.note(_again_with, self.own, targets, function, _mapped(arguments, _mark), _mapped(named, _mark))
+            self.note(
+                _again_with, self.own, targets, function, _mapped(arguments, _mark), _mapped(named, _mark)
+            )
         elif len(targets) == 1 and (direct := _direct(function, plain, plainly, targets[0])) is not None:
             self.note(*direct)
         else:
@@ -213,7 +215,7 @@ def noted(function: _Function) -> _Function:
             if type(argument) is list or type(argument) is tuple:
                 for one in argument:
                     if type(one) is Noted:
-                        return cast(Notes, one.notes).made(function, arguments, named)
+                        return one.notes.made(function, arguments, named)
         return function(*arguments, **named)
 
     return cast(_Function, call)
@@ -234,7 +236,7 @@ def noted_change(function: _Function) -> _Function:
 
 
 def filled_beside(beside: Any, array: np.ndarray) -> Any:
-    """A new array that functions of noted arrays may alter, if `beside` is one: it begins anew in each run."""
+    """A new array that functions of noted arrays may alter, if `beside` is one: each run begins anew."""
     if type(beside) is not Noted:
         return array
     beside.notes.note(np.copyto, array, array.copy())
@@ -322,7 +324,14 @@ def _direct(
     if function is _as_type or function is _copied:
         return np.copyto, target, plain[0], "unsafe"
     if function is np.concatenate and set(named) <= {"axis"}:
-        return np.concatenate, plain[0], *plain[1:], *named.values(), *(() if plain[1:] or named else (0,)), target
+        return (
+            np.concatenate,
+            plain[0],
+            *plain[1:],
+            *named.values(),
+            *(() if plain[1:] or named else (0,)),
+            target,
+        )
     if function is np.ndarray.sum or function is np.ndarray.cumsum:
         return partial(function, **named, out=target), *plain
     return None

@@ -313,6 +313,7 @@ def _check_beside(words: Words, other: Words, dtype: np.dtype[Any]) -> None:
         )
 
 
+@noted
 def einsum(equation: str, *words: Words) -> Words:
     """numpy.einsum of words."""
     return np.asarray(np.einsum(equation, *words, optimize=True))

@@ -1,0 +1,215 @@
+"""A protocol that is replayed sends the same words in the same rounds, and returns the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.forms import Form, Replicated, Sum3, see
+from onnxpuma.mpc.party import Party, Protocol, parallel
+from onnxpuma.mpc.prf import PartyKeys
+from onnxpuma.mpc.protocols.convert import replicate_sum
+from onnxpuma.mpc.protocols.fourier import all_series
+from onnxpuma.mpc.protocols.linear import matmul, multiply
+from onnxpuma.mpc.protocols.maximum import row_maximum_by_fours
+from onnxpuma.mpc.protocols.smooth import activation
+from onnxpuma.mpc.protocols.truncate import resolve
+from onnxpuma.mpc.replay.repertoire import Repertoire
+from onnxpuma.mpc.ring.native import native
+from onnxpuma.mpc.simulate import shared_reals
+from onnxpuma.transport.memory import memory_links, side_by_side
+
+pytestmark = pytest.mark.skipif(native() is None, reason="programs are made of the kernel's calls")
+WHOLE = Format(64, 18)
+
+
+def _product(party: Party, x: Replicated, y: Replicated) -> Protocol[list[Form]]:
+    return [(yield from resolve(party, multiply(party, x, y), party.next_pivot(), WHOLE))]
+
+
+def _square(party: Party, x: Replicated, y: Replicated) -> Protocol[list[Form]]:
+    """Of one operand given twice; its result is still a term."""
+    yield from ()
+    return [multiply(party, x, y)]
+
+
+def _late(party: Party, x: Replicated, y: Replicated) -> Protocol[list[Form]]:
+    """Its results are on their way when it ends."""
+    yield from ()
+    return [replicate_sum(party, matmul(party, x, y)), replicate_sum(party, multiply(party, y, y))]
+
+
+def _gelu(party: Party, x: Replicated, y: Replicated) -> Protocol[list[Form]]:
+    return [(yield from activation(party, x + y, all_series()["gelu"], party.next_pivot(), WHOLE))]
+
+
+def _largest(party: Party, x: Replicated, y: Replicated) -> Protocol[list[Form]]:
+    lengths = np.full(x.shape[0], x.shape[1])
+    seen = see(party, (x - y).flat(), party.next_pivot())
+    return [(yield from row_maximum_by_fours(party, seen, lengths))]
+
+
+def _branches(party: Party, x: Replicated, y: Replicated) -> Protocol[list[Form]]:
+    """It looks at its words, which no protocol may do: nothing stands for it."""
+    yield from ()
+    return [x + y if int(x.first[0, 0]) % 2 else x - y]
+
+
+KERNELS = [_product, _square, _late, _gelu, _largest, _branches]
+Kernel = Callable[..., Protocol[list[Form]]]
+
+
+class _Tape:
+    """What three parties send, and what they return, in runs one after the other with keys that stay."""
+
+    def __init__(self, replay: bool) -> None:
+        self.keys = [PartyKeys.from_keys(p, bytes([p] * 16), bytes([(p + 1) % 3] * 16)) for p in range(3)]
+        self.repertoires = [Repertoire() for _ in range(3)] if replay else None
+        self.sent: list[list[Any]] = [[], [], []]
+
+    def run(
+        self, kernel: Kernel, operands: Sequence[Sequence[Form]], copies: int = 1
+    ) -> list[list[np.ndarray]]:
+        links, found = memory_links(timeout=20.0), [list[np.ndarray]() for _ in range(3)]
+
+        def work(index: int) -> None:
+            party = Party(links[index], self.keys[index])
+            send, sent = links[index].send, self.sent[index]
+
+            def noting(peer: int, tag: Any, buffers: Any) -> None:
+                sent.append((peer, tag.round, b"".join(bytes(b) for b in buffers)))
+                send(peer, tag, buffers)
+
+            links[index].send = noting  # type: ignore[method-assign]
+            forms = party.run(self._whole(kernel, party, [each[index] for each in operands], copies))
+            found[index] = [w for form in forms for w in _words(form)]
+
+        side_by_side(links, bytes(16), work)
+        return found
+
+    def _whole(self, kernel: Kernel, party: Party, operands: list[Form], copies: int) -> Protocol[list[Form]]:
+        """Several at once, and an exchange for what is on its way."""
+        if self.repertoires is not None:
+            self.repertoires[party.index].begin()
+        every = []
+        for _ in range(copies):
+            party.turn = 1
+            if self.repertoires is None:
+                every.append(kernel(party, *operands))
+            else:
+                repertoire = self.repertoires[party.index]
+                every.append(repertoire.run(kernel, kernel, True, party, operands))
+        results = yield from parallel([_own_turn(party, one) for one in every])
+        yield
+        return [form for forms in results for form in forms]
+
+    def programs(self, party: int) -> int:
+        assert self.repertoires is not None
+        return sum(len(known.programs) for known in self.repertoires[party]._programs.values())
+
+
+def _own_turn(party: Party, protocol: Protocol[list[Form]]) -> Protocol[list[Form]]:
+    """As the interpreter resumes a step: with its pivots in turn."""
+    turn = 1
+    while True:
+        party.turn = turn
+        try:
+            next(protocol)
+        except StopIteration as stop:
+            result: list[Form] = stop.value
+            return result
+        turn = party.turn
+        yield
+
+
+def _words(form: Form) -> list[np.ndarray]:
+    if isinstance(form, Sum3):
+        return [form.words.copy()]
+    assert isinstance(form, Replicated)
+    return [form.first.copy(), form.second.copy()]
+
+
+def _operands(seed: int) -> list[list[Replicated]]:
+    random = np.random.default_rng(seed)
+    return [shared_reals(random.normal(0, 2, (6, 6))) for _ in range(2)]
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_same_words_travel_and_come_out(kernel: Kernel, copies: int) -> None:
+    plain, replayed = _Tape(False), _Tape(True)
+    for seed in range(4):
+        operands = _operands(seed)
+        if kernel is _square:
+            operands[1] = operands[0]
+        expected, found = plain.run(kernel, operands, copies), replayed.run(kernel, operands, copies)
+        for mine, theirs in zip(found, expected, strict=True):
+            for a, b in zip(mine, theirs, strict=True):
+                np.testing.assert_array_equal(a, b)
+    assert replayed.sent == plain.sent
+    made = [replayed.programs(party) for party in range(3)]
+    assert made == [0 if kernel is _branches else copies] * 3
+
+
+def test_results_on_their_way_keep_their_words_until_somebody_takes_them() -> None:
+    """A program that runs again meanwhile is another one."""
+
+    def twice(party: Party, x: Replicated, y: Replicated) -> Protocol[list[Form]]:
+        repertoire, found = Repertoire(), []
+        repertoire.begin()
+        for pair in ((x, y), (y, x)):
+            found += yield from repertoire.run(_late, _late, True, party, pair)
+            yield
+        assert sum(len(known.programs) for known in repertoire._programs.values()) == 2
+        return found
+
+    def plainly(party: Party, x: Replicated, y: Replicated) -> Protocol[list[Form]]:
+        found = []
+        for pair in ((x, y), (y, x)):
+            found += yield from _late(party, *pair)
+            yield
+        return found
+
+    operands = _operands(9)
+    for mine, theirs in zip(
+        _Tape(False).run(twice, operands), _Tape(False).run(plainly, operands), strict=True
+    ):
+        for a, b in zip(mine, theirs, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_what_comes_once_a_run_is_rehearsed_in_the_second() -> None:
+    repertoires = [Repertoire() for _ in range(3)]
+
+    def once(party: Party, x: Replicated, y: Replicated) -> Protocol[list[Form]]:
+        repertoires[party.index].begin()
+        return (yield from repertoires[party.index].run(_product, "product", False, party, (x, y)))
+
+    made = []
+    for _ in range(3):
+        _Tape(False).run(once, _operands(3))
+        made.append(sum(len(known.programs) for known in repertoires[0]._programs.values()))
+    assert made == [0, 1, 1]
+
+
+def test_programs_that_nobody_uses_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    repertoires = [Repertoire() for _ in range(3)]
+    monkeypatch.setattr("onnxpuma.mpc.replay.repertoire.MOST", 1)
+
+    def named(like: str) -> Kernel:
+        def run(party: Party, x: Replicated, y: Replicated) -> Protocol[list[Form]]:
+            repertoires[party.index].begin()
+            return (yield from repertoires[party.index].run(_product, like, True, party, (x, y)))
+
+        return run
+
+    held = []
+    for like in ("a", "b", "b", "c"):
+        _Tape(False).run(named(like), _operands(4))
+        programs: dict[Any, Any] = dict(repertoires[0]._programs)
+        held.append([key[0] for key, known in programs.items() if known.programs])
+    assert held == [["a"], ["a"], ["b"], ["b"]]
