@@ -8,10 +8,8 @@ draw from a common PRF key in the same order between the same two yields.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from itertools import accumulate
 from time import perf_counter
 from typing import Any, TypeAlias, TypeVar
 
@@ -19,6 +17,7 @@ import numpy as np
 
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc import ring
+from onnxpuma.mpc.buffers import apart, bytes_of, together
 from onnxpuma.mpc.prf import PartyKeys
 from onnxpuma.mpc.ring.arrays import nothing
 from onnxpuma.mpc.ring.words import WIDEST, Words
@@ -27,7 +26,6 @@ from onnxpuma.transport.link import Link, Tag
 T = TypeVar("T")
 Protocol: TypeAlias = Generator[None, None, T]
 
-SHORT = 1 << 12  # bytes of the words of a round that travel in one buffer
 PIVOT, U, V = 0, 1, 2  # the pivot p and its twins, u = p + 1 and v = p + 2
 
 
@@ -140,11 +138,6 @@ class Arriving:
         return buffers
 
 
-def bytes_of(shape: tuple[int, ...], bits: int) -> int:
-    """Of so many packed words."""
-    return -(-math.prod(shape) * bits // 8)
-
-
 class Party:
     """One party, as a protocol uses it: its index, its PRF keys, and its messages to and from the others."""
 
@@ -242,7 +235,7 @@ class Party:
             self._announced[peer].append((tag, slots))
         self._expected = {}
         for peer, buffers in self._outgoing.items():
-            self.link.send(peer, tag, _together(buffers))
+            self.link.send(peer, tag, together(buffers))
         self._outgoing = {}
         self.round += 1
         if self._on_round is not None:
@@ -258,7 +251,7 @@ class Party:
             self.waited += perf_counter() - began
             announced.popleft()
             sizes = [size for one in due for size in one.sizes]
-            parts = _apart(buffers, sizes)
+            parts = apart(buffers, sizes)
             if parts is None:
                 raise ProtocolError(
                     f"party {peer} sent {sum(map(len, buffers))} bytes in round {tag.round},"
@@ -269,24 +262,6 @@ class Party:
             for one in due:
                 one.bring(parts[first : first + len(one.sizes)])
                 first += len(one.sizes)
-
-
-def _together(buffers: list[Any]) -> list[Any]:
-    """The buffers of a message: short ones as one, since their receiver knows where each ends."""
-    if len(buffers) > 1 and sum([buffer.nbytes for buffer in buffers]) < SHORT:
-        return [b"".join(buffers)]
-    return buffers
-
-
-def _apart(buffers: list[memoryview], sizes: list[int]) -> list[memoryview] | None:
-    """What `_together` joined, in parts of these sizes; None where the message is another one."""
-    total = sum(sizes)
-    if len(sizes) > 1 and total < SHORT:
-        if len(buffers) != 1 or len(buffers[0]) != total:
-            return None
-        ends = list(accumulate(sizes))
-        return [buffers[0][end - size : end] for size, end in zip(sizes, ends, strict=True)]
-    return buffers if [len(buffer) for buffer in buffers] == sizes else None
 
 
 def parallel(protocols: Iterable[Protocol[T]]) -> Protocol[list[T]]:

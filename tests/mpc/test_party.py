@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from onnxpuma.errors import LockstepError, ProtocolError
+from onnxpuma.mpc.buffers import SHORT
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Pair, Sum3
-from onnxpuma.mpc.party import SHORT, Later, Party, Protocol, lazily, parallel, taken
+from onnxpuma.mpc.party import Later, Party, Protocol, lazily, parallel, taken
 from onnxpuma.mpc.prf import local_keys
 from onnxpuma.mpc.protocols.convert import replicate_pair, replicate_sum, settle
 from onnxpuma.mpc.protocols.pivots import thirds

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from onnxpuma.mpc.party import bytes_of
+from onnxpuma.mpc.buffers import bytes_of
 from onnxpuma.mpc.replay.program import Calls, Stage, Target, as_bytes
 
 

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from onnxpuma.errors import ProtocolError
+from onnxpuma.mpc.buffers import bytes_of
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.forms.weights import Weights
-from onnxpuma.mpc.party import Arriving, Later, Maybe, Party, Protocol, bytes_of, taken
-from onnxpuma.mpc.ring.products import unpack_into
+from onnxpuma.mpc.party import Arriving, Later, Maybe, Party, Protocol, taken
+from onnxpuma.mpc.ring.packing import unpack_into
 from onnxpuma.mpc.ring.words import Words, word_type
 
 Calls: TypeAlias = "list[tuple[Callable[..., Any], tuple[Any, ...]]]"
@@ -228,8 +227,3 @@ def parts(form: Form) -> tuple[Maybe, ...] | None:
     if type(form) is Weights:
         return form.kept, form.blend
     return (form.words,) if type(form) is Sum3 else None
-
-
-def arena(shape: tuple[int, ...], bits: int) -> Words:
-    """Words of a ring that a program overwrites in each run."""
-    return np.zeros(shape, word_type(bits))

@@ -14,7 +14,8 @@ from onnxpuma.mpc.forms import Form
 from onnxpuma.mpc.forms.weights import Weights
 from onnxpuma.mpc.party import Later, Maybe, Party, Protocol, taken
 from onnxpuma.mpc.replay.arranged import arranged
-from onnxpuma.mpc.replay.program import Calls, Output, Program, Result, Stage, arena, parts
+from onnxpuma.mpc.replay.program import Calls, Output, Program, Result, Stage, parts
+from onnxpuma.mpc.ring.arrays import zeros
 from onnxpuma.mpc.ring.noted import Noted, Notes
 from onnxpuma.mpc.ring.words import Words
 
@@ -32,12 +33,12 @@ class Scribe(Party):
         self._coming = 0
 
     def draw(self, key: int, shape: tuple[int, ...], bits: int) -> Words:
-        into = arena(shape, bits)
+        into = zeros(shape, bits)
         self._notes.note(self._stage.draw, key, into)
         return cast(Words, self._notes.kept(into))
 
     def draw_planes(self, key: int, planes: int, elements: int) -> Words:
-        into = arena((planes, -(-elements // 8)), 8)
+        into = zeros((planes, -(-elements // 8)), 8)
         self._notes.note(self._stage.draw, key, into)
         return cast(Words, self._notes.kept(into))
 
@@ -52,7 +53,7 @@ class Scribe(Party):
         self._notes.note(self._stage.expect, peer, shape, bits)
 
         def arrive() -> Words:
-            into = arena(shape, bits)
+            into = zeros(shape, bits)
             self._notes.note(self._stage.arrive, number, into, bits)
             return cast(Words, self._notes.kept(into))
 
@@ -75,7 +76,7 @@ class Scribe(Party):
         shape = part.shape
 
         def arrive() -> Words:
-            into = arena(shape, form.bits)
+            into = zeros(shape, form.bits)
             self._notes.note(self._stage.read, number, into)
             return cast(Words, self._notes.kept(into))
 
@@ -86,7 +87,7 @@ class Scribe(Party):
             found = self._notes.brought(words)
             self._notes.note(self._stage.bring, number, found.place)
             return cast(Words, found)
-        into = arena(words.shape, 8 * words.itemsize)
+        into = zeros(words.shape, 8 * words.itemsize)
         self._notes.note(self._stage.read, number, into)
         return cast(Words, self._notes.kept(into))
 

@@ -6,18 +6,17 @@ from onnxpuma.mpc.ring.dealing import deal_packed
 from onnxpuma.mpc.ring.keys import key_stream
 from onnxpuma.mpc.ring.native import native_level, native_levels, set_native_level, set_threads, threads
 from onnxpuma.mpc.ring.packed import matmul_keyed, matmul_packed
+from onnxpuma.mpc.ring.packing import pack, unpack
 from onnxpuma.mpc.ring.products import (
     axpy,
     einsum,
     gather_table,
     matmul,
     matmul_pair,
-    pack,
     pick_bits,
     shift_mask,
     table_bits,
     turned_sums,
-    unpack,
 )
 
 __all__ = [

@@ -15,7 +15,7 @@ from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.ring.keys import BLOCK_BYTES, key_stream
 from onnxpuma.mpc.ring.native import native
 from onnxpuma.mpc.ring.packed import check, laid, matmul_packed, packed_size, receiver, strips
-from onnxpuma.mpc.ring.products import pack, unpack
+from onnxpuma.mpc.ring.packing import pack, unpack
 from onnxpuma.mpc.ring.words import Words
 
 

@@ -17,6 +17,17 @@ from typing import Any, NoReturn, TypeVar, cast
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from onnxpuma.mpc.ring.again import (
+    Place,
+    again,
+    again_with,
+    arrays_in,
+    as_type,
+    copied,
+    direct,
+    owner_of,
+)
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -60,7 +71,7 @@ class Notes:
     def later(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Note a call with noted arrays that is not made now."""
         if any(x.place is not None for x in _every(arguments)):
-            self.note(_again_with, self.own, [], function, _mapped(arguments, _mark), {})
+            self.note(again_with, self.own, [], function, _mapped(arguments, _mark), {})
         else:
             self.note(function, *_mapped(arguments, _words))
 
@@ -74,8 +85,8 @@ class Notes:
         plain, plainly = _mapped(arguments, _words), _mapped(named, _words)
         result = function(*plain, **plainly)
         every = _every((arguments, named))
-        views = {id(_owner(x.words)): x for x in every}
-        owners = [_owner(x) for x in _arrays((plain, plainly)) if isinstance(x, np.ndarray)]
+        views = {id(owner_of(x.words)): x for x in every}
+        owners = [owner_of(x) for x in arrays_in((plain, plainly)) if isinstance(x, np.ndarray)]
         public = {id(owner) for owner in owners} - views.keys()
         targets: list[Any] = []
         found = self._noted(result, views, public, targets)
@@ -83,12 +94,12 @@ class Notes:
             return found
         if any(x.place is not None for x in every):
             self.note(
-                _again_with, self.own, targets, function, _mapped(arguments, _mark), _mapped(named, _mark)
+                again_with, self.own, targets, function, _mapped(arguments, _mark), _mapped(named, _mark)
             )
-        elif len(targets) == 1 and (direct := _direct(function, plain, plainly, targets[0])) is not None:
-            self.note(*direct)
+        elif len(targets) == 1 and (straight := direct(function, plain, plainly, targets[0])) is not None:
+            self.note(*straight)
         else:
-            self.note(_again, targets, partial(function, **plainly) if plainly else function, *plain)
+            self.note(again, targets, partial(function, **plainly) if plainly else function, *plain)
         return found
 
     def _noted(self, result: Any, views: dict[int, Noted], public: set[int], targets: list[Any]) -> Any:
@@ -102,7 +113,7 @@ class Notes:
             if result is None or isinstance(result, bool):
                 return result
             raise TypeError(f"a {type(result).__name__} made of noted arrays")
-        owner = id(_owner(result))
+        owner = id(owner_of(result))
         if owner in public:
             targets.append(None)
             return result
@@ -173,10 +184,10 @@ class Noted(NDArrayOperatorsMixin):
         self.notes.changed(operator.setitem, self, index, value)
 
     def copy(self, order: Any = "C") -> Any:
-        return self.notes.made(_copied, (self, order), {})
+        return self.notes.made(copied, (self, order), {})
 
     def astype(self, kind: Any, copy: bool = True) -> Any:
-        return self.notes.made(_as_type, (self, np.dtype(kind), copy), {})
+        return self.notes.made(as_type, (self, np.dtype(kind), copy), {})
 
     def _method(name: str) -> Any:  # type: ignore[misc]  # a helper of the class body
         def call(self: Noted, *arguments: Any, **named: Any) -> Any:
@@ -243,25 +254,10 @@ def filled_beside(beside: Any, array: np.ndarray) -> Any:
     return beside.notes.kept(array)
 
 
-def _copied(words: np.ndarray, order: Any) -> np.ndarray:
-    return words.copy(order)
-
-
-def _as_type(words: np.ndarray, kind: Any, copy: bool) -> np.ndarray:
-    return words.astype(kind, copy=copy)
-
-
 def _receiver(array: Any) -> Noted:
     if not isinstance(array, Noted):
         raise TypeError("words of a rehearsal go to an array of the rehearsal")
     return array
-
-
-def _owner(array: np.ndarray) -> Any:
-    """What holds the memory."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array if array.base is None else array.base
 
 
 def _every(value: Any) -> list[Noted]:
@@ -273,15 +269,6 @@ def _every(value: Any) -> list[Noted]:
     return [x for each in value.values() for x in _every(each)] if isinstance(value, dict) else []
 
 
-def _arrays(value: Any) -> list[Any]:
-    """The arrays in nested results or arguments, and numpy's single numbers."""
-    if isinstance(value, (np.ndarray, np.generic)):
-        return [value]
-    if isinstance(value, (tuple, list)):
-        return [x for each in value for x in _arrays(each)]
-    return [x for each in value.values() for x in _arrays(each)] if isinstance(value, dict) else []
-
-
 def _mapped(value: Any, function: Callable[[Noted], Any]) -> Any:
     if isinstance(value, Noted):
         return function(value)
@@ -290,71 +277,9 @@ def _mapped(value: Any, function: Callable[[Noted], Any]) -> Any:
     return {k: _mapped(each, function) for k, each in value.items()} if isinstance(value, dict) else value
 
 
-class _Place:
-    """Stands in the arguments of a noted call for an array that each run has of its own."""
-
-    __slots__ = ("number",)
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-
 def _words(x: Noted) -> np.ndarray:
     return x.words
 
 
 def _mark(x: Noted) -> Any:
-    return x.words if x.place is None else _Place(x.place)
-
-
-def _looked_up(value: Any, own: list[Any]) -> Any:
-    if isinstance(value, _Place):
-        return own[value.number]
-    if isinstance(value, (tuple, list)):
-        return type(value)([_looked_up(each, own) for each in value])
-    return {k: _looked_up(each, own) for k, each in value.items()} if isinstance(value, dict) else value
-
-
-def _direct(
-    function: Callable[..., Any], plain: tuple[Any, ...], named: dict[str, Any], target: np.ndarray
-) -> tuple[Any, ...] | None:
-    """A call that puts the result where it was before by itself, with its arguments; None where none does."""
-    if type(function) is np.ufunc and function.nout == 1 and not named:
-        return function, *plain, target
-    if function is _as_type or function is _copied:
-        return np.copyto, target, plain[0], "unsafe"
-    if function is np.concatenate and set(named) <= {"axis"}:
-        return (
-            np.concatenate,
-            plain[0],
-            *plain[1:],
-            *named.values(),
-            *(() if plain[1:] or named else (0,)),
-            target,
-        )
-    if function is np.ndarray.sum or function is np.ndarray.cumsum:
-        return partial(function, **named, out=target), *plain
-    return None
-
-
-def _again(targets: list[Any], function: Callable[..., Any], *arguments: Any) -> None:
-    """Call a function, and put its results where they were before."""
-    result = function(*arguments)
-    if len(targets) == 1 and type(result) is np.ndarray:
-        targets[0][...] = result
-        return
-    for target, array in zip(targets, _arrays(result), strict=True):
-        if target is not None:
-            target[...] = array
-
-
-def _again_with(
-    own: list[Any], targets: list[Any], function: Callable[..., Any], arguments: Any, named: Any
-) -> None:
-    """The same with arrays that each run has of its own."""
-    result = function(*_looked_up(arguments, own), **_looked_up(named, own))
-    for target, array in zip(targets, _arrays(result) if targets else (), strict=True):
-        if type(target) is int:
-            own[target] = array
-        elif target is not None:
-            target[...] = array
+    return x.words if x.place is None else Place(x.place)

@@ -8,7 +8,6 @@ do not fit together raise ProtocolError.
 
 from __future__ import annotations
 
-import math
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,6 +16,7 @@ from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.ring import fallback
 from onnxpuma.mpc.ring.native import native, warn_once
 from onnxpuma.mpc.ring.noted import noted, noted_change
+from onnxpuma.mpc.ring.packing import laid_out
 from onnxpuma.mpc.ring.words import WIDEST, Words, word_type
 
 Out: TypeAlias = "Words | None"  # the array that receives a result
@@ -142,60 +142,6 @@ def _multiply(
     kernel.matmul(out, accumulate, bits, *operands)
 
 
-def pack(words: Words, bits: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The low `bits` of every word as a stream of bits, ceil(n * bits / 8) bytes.
-
-    Element i is bits [i * bits, (i + 1) * bits) of the stream, least significant first; bit j of the stream
-    is bit j mod 8 of byte j div 8. Zeros fill the last byte. Where `bits` is the whole width of contiguous
-    words, the result is a view of them.
-    """
-    if words.dtype.kind != "u" or not 1 <= bits <= 8 * words.dtype.itemsize:
-        raise ProtocolError(
-            f"{bits} bits of each {words.dtype}", "pack unsigned words of at least as many bits"
-        )
-    words = _contiguous(words)
-    if bits == 8 * words.dtype.itemsize:
-        return np.ndarray(words.nbytes, np.uint8, words)
-    kernel = native()
-    if kernel is None:
-        return fallback.pack(words, bits)
-    out = np.empty((words.size * bits + 7) // 8, np.uint8)
-    kernel.pack(words, bits, out)
-    return out
-
-
-def unpack(buffer: Any, bits: int, shape: tuple[int, ...]) -> Words:
-    """The words of a stream that `pack` made, in the narrowest type for `bits`.
-
-    buffer: any object with the buffer protocol, of exactly the bytes that `pack` yields for this shape. Where
-    `bits` is 8, 16, 32 or 64 and the buffer is aligned, the result is a view of it, read-only if it is.
-    """
-    stream = np.frombuffer(buffer, np.uint8)
-    if not 1 <= bits <= WIDEST or stream.size != (math.prod(shape) * bits + 7) // 8:
-        raise ProtocolError(
-            f"{stream.size} bytes are not {math.prod(shape)} words of {bits} bits",
-            "unpack with the bits and the shape of the packed words",
-        )
-    kind = word_type(bits)
-    if bits == 8 * kind.itemsize:
-        return _contiguous(np.ndarray(shape, kind, stream))
-    kernel = native()
-    if kernel is None:
-        return fallback.unpack(stream, bits, shape)
-    out = np.empty(shape, kind)
-    kernel.unpack(stream, bits, out)
-    return out
-
-
-def unpack_into(buffer: Any, bits: int, out: Words) -> None:
-    """`unpack` to an array, which is contiguous and of the narrowest type for `bits`."""
-    kernel = native()
-    if kernel is None:
-        out[...] = unpack(buffer, bits, out.shape)
-    else:
-        kernel.unpack(buffer, bits, out)
-
-
 @noted
 def table_bits(words: Words, shift: int, digit_bits: int, lut: Words, mask: Words) -> Words:
     """lut[(word >> shift) mod 2^digit_bits] ^ mask, elementwise.
@@ -231,7 +177,7 @@ def turned_sums(table: Words, place: np.ndarray, turn: np.ndarray, count: int) -
     if len(place) != len(table) or (where < 0).any() or (where >= [[count], [table.shape[1]]]).any():
         raise ProtocolError(f"rows of {table.shape} at {len(place)} places", "give each a place and a turn")
     kernel = native()
-    (fallback if kernel is None else kernel).turned_sums(out, _contiguous(table), *where)
+    (fallback if kernel is None else kernel).turned_sums(out, laid_out(table), *where)
     return out
 
 
@@ -278,18 +224,10 @@ def _loop(
     shift: int,
     bits: int,
 ) -> Words:
-    table = None if table is None else _contiguous(table)
-    other = None if other is None else _contiguous(other)
-    native().loop(kind, out, _contiguous(words), table, other, multiplier & _LARGEST, shift, bits)
+    table = None if table is None else laid_out(table)
+    other = None if other is None else laid_out(other)
+    native().loop(kind, out, laid_out(words), table, other, multiplier & _LARGEST, shift, bits)
     return out
-
-
-def _contiguous(words: Words) -> Words:
-    flags = words.flags
-    if flags.c_contiguous and flags.aligned:
-        return words
-    words = np.ascontiguousarray(words)
-    return words if words.flags.aligned else words.copy()
 
 
 def _check_digit(words: Words, shift: int, bits: int) -> None:
