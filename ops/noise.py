@@ -48,6 +48,7 @@ def add_noise(party: Party, call: Call, x: object) -> Protocol[Sequence[Form]]:
     held, low, high = replicated(x), call.attribute("low"), call.attribute("high")
     if low is not None:
         held = yield from _held(party, held, low, high, call)
-    own = drawn(call.attribute("kind"), call.attribute("scale"), held.shape, held.bits)
+    kind, scale = call.attribute("kind"), call.attribute("scale")
+    own = party.alone(lambda: drawn(kind, scale, held.shape, held.bits))
     yield from ()
     return [noisy(held, own)]

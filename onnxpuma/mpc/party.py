@@ -184,6 +184,10 @@ class Party:
         """Overwrite bytes with what a draw of so many bytes each yields, one after the other."""
         self.keys.draw_all(key % 3, targets)
 
+    def alone(self, draw: Callable[[], Words]) -> Words:
+        """Words that this party draws anew in each run, from no key: nobody replays them (mpc/replay/)."""
+        return draw()
+
     def draw_planes(self, key: int, planes: int, elements: int) -> Words:
         """The next PRF bits under K_key, eight elements a byte: (planes, ceil(elements / 8))."""
         return self.keys.draw(key % 3, (planes, -(-elements // 8)), 8)

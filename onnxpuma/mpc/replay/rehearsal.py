@@ -42,6 +42,9 @@ class Scribe(Party):
         self._notes.note(self._stage.draw, key, into)
         return cast(Words, self._notes.kept(into))
 
+    def alone(self, draw: Callable[[], Words]) -> Words:
+        raise TypeError("words that a party draws alone are drawn anew in each run")
+
     def send(self, peer: int, words: Words, bits: int) -> None:
         self._notes.later(self._stage.send, peer, words, bits)
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
+import onnxpuma
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3, see
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.prf import PartyKeys
+from onnxpuma.mpc.protocols import dpf
 from onnxpuma.mpc.protocols.convert import replicate_sum
 from onnxpuma.mpc.protocols.fourier import all_series
 from onnxpuma.mpc.protocols.linear import matmul, multiply
@@ -21,10 +27,13 @@ from onnxpuma.mpc.protocols.truncate import resolve
 from onnxpuma.mpc.replay.repertoire import Repertoire
 from onnxpuma.mpc.ring.native import native
 from onnxpuma.mpc.simulate import shared_reals
+from onnxpuma.roles.local.memory import MemoryModel
 from onnxpuma.transport.memory import memory_links, side_by_side
+from tests.roles.layered import layered_model
 
 pytestmark = pytest.mark.skipif(native() is None, reason="programs are made of the kernel's calls")
 WHOLE = Format(64, 18)
+PACKAGE = Path(onnxpuma.__file__).parent
 
 
 def _product(party: Party, x: Replicated, y: Replicated) -> Protocol[list[Form]]:
@@ -57,6 +66,13 @@ def _branches(party: Party, x: Replicated, y: Replicated) -> Protocol[list[Form]
     """It looks at its words, which no protocol may do: nothing stands for it."""
     yield from ()
     return [x + y if int(x.first[0, 0]) % 2 else x - y]
+
+
+def _noisy(party: Party, x: Replicated, y: Replicated) -> Protocol[list[Form]]:
+    """Each party adds words of its own."""
+    own = party.alone(lambda: np.random.default_rng().integers(0, 1 << 40, x.shape).astype(np.uint64))
+    yield from ()
+    return [Sum3(party.index, x.first + own, x.format)]
 
 
 KERNELS = [_product, _square, _late, _gelu, _largest, _branches]
@@ -213,3 +229,39 @@ def test_programs_that_nobody_uses_make_room(monkeypatch: pytest.MonkeyPatch) ->
         programs: dict[Any, Any] = dict(repertoires[0]._programs)
         held.append([key[0] for key, known in programs.items() if known.programs])
     assert held == [["a"], ["a"], ["b"], ["b"]]
+
+
+def test_what_a_party_draws_alone_is_drawn_anew() -> None:
+    tape, operands = _Tape(True), _operands(6)
+    runs = [tape.run(_noisy, operands)[0][0] for _ in range(4)]
+    assert len({run.tobytes() for run in runs}) == 4
+    assert tape.programs(0) == 0
+
+
+def test_protocols_and_operators_draw_from_keys_or_say_so() -> None:
+    """A number drawn elsewhere would be a constant of a program, and the same in every run."""
+    # The dealer of ids draws its keys; it is a client, and no step.
+    rooms = [file for room in ("mpc/protocols", "mpc/forms", "ops") for file in (PACKAGE / room).glob("*.py")]
+    assert len(rooms) > 100
+    elsewhere = re.compile(r"import secrets|urandom|default_rng|np\.random")
+    drawing = {file.stem for file in rooms if elsewhere.search(file.read_text())}
+    assert drawing == {"dpf"}
+    assert "secrets." not in inspect.getsource(dpf.look_up) + inspect.getsource(dpf.evaluate)
+    noisy = [file for file in rooms if "onnxpuma.mpc.noise import" in file.read_text()]
+    assert [file.stem for file in noisy] == ["noise"]
+    assert re.findall(r".*\bdrawn\(.*", noisy[0].read_text()) == [
+        "    own = party.alone(lambda: drawn(kind, scale, held.shape, held.bits))"
+    ]
+
+
+def test_a_model_whose_layers_are_replayed_is_right_in_every_run() -> None:
+    model = layered_model(layers=6)
+    shared, random = MemoryModel(model), np.random.default_rng(2)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    for _ in range(3):
+        feed = {"ids": random.integers(0, 90, (1, 3))}
+        found = shared.run(feed).outputs["y"]
+        np.testing.assert_allclose(found, session.run(["y"], feed)[0], atol=0.1)
+    for interpreter in shared._interpreters:
+        known = interpreter._repertoire._programs.values()
+        assert sum(len(each.programs) for each in known) > 5
