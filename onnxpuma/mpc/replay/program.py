@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.buffers import bytes_of
 from onnxpuma.mpc.format import Format
@@ -220,10 +222,14 @@ class _Ending:
         return self._found[number]
 
 
-def parts(form: Form) -> tuple[Maybe, ...] | None:
-    """The arrays of an operand; None where programs do not know its form."""
-    if type(form) is Replicated:
-        return form.components
-    if type(form) is Weights:
-        return form.kept, form.blend
-    return (form.words,) if type(form) is Sum3 else None
+def parts(operand: Any) -> tuple[Maybe, ...] | None:
+    """The arrays of an operand: none of a public one, and None where programs do not know its form."""
+    kind = type(operand)
+    if kind is Replicated:
+        held: tuple[Maybe, ...] = operand.components
+        return held
+    if kind is Weights:
+        return operand.kept, operand.blend
+    if kind is Sum3:
+        return (operand.words,)
+    return () if operand is None or kind is np.ndarray else None

@@ -41,7 +41,7 @@ class Repertoire:
         """
         inputs, described = list[Maybe](), list[Hashable]()
         for operand in operands:
-            held = parts(operand) if isinstance(operand, Form) else ()
+            held = parts(operand)
             if held is None:
                 return kernel(party, *operands)
             if held:
