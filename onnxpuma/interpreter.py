@@ -24,6 +24,7 @@ from onnxpuma.plan.timeline import Uses, course_of
 
 OFTEN = 4  # steps of a plan that are alike, from which on one is rehearsed for all
 SMALL = 1 << 24  # bits that such a step sends at most
+FEW = 1 << 16  # elements of its largest output
 
 Watched = Callable[[Step, Sequence[Form]], None]  # gets a step, and this party's shares of its outputs
 
@@ -218,4 +219,6 @@ class _Going:
 
 def _alike(step: Step) -> Content | None:
     """What a small step has in common with those that do the same; None for a large one."""
-    return None if step.constant or step.cost.bits > SMALL else step.call.content
+    if step.constant or step.cost.bits > SMALL or any(o.size > FEW for o in step.call.outputs):
+        return None
+    return step.call.content

@@ -32,11 +32,19 @@ class Stage:
 
     __slots__ = ("coming", "inputs", "own", "party")
 
-    def __init__(self, party: Party, own: list[Any]) -> None:
-        self.party = party
+    def __init__(self, own: list[Any]) -> None:
+        self.party: Any = None
         self.inputs: list[Maybe] = []
         self.coming: list[Arriving] = []
         self.own = own
+
+    def begin(self, party: Party, inputs: Sequence[Maybe]) -> None:
+        self.party, self.inputs, self.coming = party, list(inputs), []
+
+    def end(self) -> None:
+        """Forget the run: its keys, its link and its operands."""
+        self.party, self.inputs, self.coming = None, [], []
+        self.own[:] = [None] * len(self.own)
 
     def read(self, number: int, into: Words) -> None:
         """Copy the words of an input, which has arrived."""
@@ -167,8 +175,7 @@ class Program:
         return going
 
     def _run(self, party: Party, inputs: Sequence[Maybe]) -> Protocol[list[Form]]:
-        stage = self._stage
-        stage.party, stage.inputs, stage.coming = party, list(inputs), []
+        self._stage.begin(party, inputs)
         *rounds, last = self._rounds
         for calls in rounds:
             for function, arguments in calls:
@@ -196,13 +203,17 @@ class Program:
             forms.append(make(party.index, *parts, result.format))
         if late:
             self._ending = weakref.ref(ending)
+        else:
+            self._stage.end()
         return forms
 
     def finish(self, late: Sequence[Output]) -> list[Words]:
         """Run the tail, once the last exchange has brought its words."""
         for function, arguments in self._tail:
             function(*arguments)
-        return [output.words(self._stage.own) for output in late]
+        found = [output.words(self._stage.own) for output in late]
+        self._stage.end()
+        return found
 
 
 class _Ending:

@@ -102,7 +102,7 @@ def rehearsed(kernel: Callable[..., Protocol[list[Form]]], party: Party, operand
     from where their turn is now. Raises an error of any kind where a program cannot stand for the protocol.
     """
     notes = Notes(LARGEST)
-    stage = Stage(party, notes.own)
+    stage = Stage(notes.own)
     scribe = Scribe(party.index, party.turn, notes, stage)
     known: dict[int, Form] = {}
     given, first = list[Any](), 0

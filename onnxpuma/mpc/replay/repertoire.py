@@ -13,7 +13,7 @@ from onnxpuma.mpc.replay.rehearsal import COPIED, rehearsed
 from onnxpuma.mpc.ring.native import native_level
 
 MOST = 1 << 26  # bytes of the arrays of all programs of a repertoire
-MOST_SEEN = 1 << 13  # kinds of steps that it remembers
+MOST_SEEN = 1 << 11  # kinds of steps that it remembers
 Kernel = Callable[..., Protocol[list[Form]]]
 
 

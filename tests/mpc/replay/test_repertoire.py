@@ -127,6 +127,10 @@ class _Tape:
         assert self.repertoires is not None
         return sum(len(known.programs) for known in self.repertoires[party]._programs.values())
 
+    def held(self) -> list[Any]:
+        every = [known for one in self.repertoires or () for known in one._programs.values()]
+        return [program for known in every for program in known.programs]
+
 
 def _own_turn(party: Party, protocol: Protocol[list[Form]]) -> Protocol[list[Form]]:
     """As the interpreter resumes a step: with its pivots in turn."""
@@ -169,6 +173,8 @@ def test_the_same_words_travel_and_come_out(kernel: Kernel, copies: int) -> None
     assert replayed.sent == plain.sent
     made = [replayed.programs(party) for party in range(3)]
     assert made == [0 if kernel is _branches else copies] * 3
+    for program in replayed.held():
+        assert program._stage.party is None, "a program keeps no key of a run that is over"
 
 
 def test_results_on_their_way_keep_their_words_until_somebody_takes_them() -> None:
