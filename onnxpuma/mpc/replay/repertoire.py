@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from threading import Lock
 from typing import Any
 
 from onnxpuma.mpc.forms import Form
@@ -25,6 +26,7 @@ class Repertoire:
         self._programs: OrderedDict[Hashable, _Known] = OrderedDict()
         self._seen: OrderedDict[Hashable, int] = OrderedDict()
         self._size = self._run = 0
+        self._lock = Lock()  # two threads may run plans at a time
 
     def begin(self) -> None:
         """A run of a plan begins."""
@@ -50,16 +52,24 @@ class Repertoire:
                     (type(operand), operand.format, *[_said(part, party.round) for part in held])
                 )
         key = (like, party.turn, party.index, native_level(), *described)
+        with self._lock:
+            program = self._free(key, often, kernel, party, operands)
+            return kernel(party, *operands) if program is None else program.run(party, inputs)
+
+    def _free(
+        self, key: Hashable, often: bool, kernel: Kernel, party: Party, operands: Sequence[Any]
+    ) -> Program | None:
+        """A program that nobody runs; None where the protocol is to be run as it is."""
         known = self._programs.get(key)
         if known is None:
             if not (often or self._seen_before(key)):
-                return kernel(party, *operands)
+                return None
             known = self._programs[key] = _Known([])
         self._programs.move_to_end(key)
         known.run = self._run
         for program in known.programs:
             if not program.busy:
-                return program.run(party, inputs)
+                return program
         if known.possible and self._has_room():
             try:
                 program = rehearsed(kernel, party, operands)
@@ -68,8 +78,8 @@ class Repertoire:
             else:
                 known.programs.append(program)
                 self._size += program.size
-                return program.run(party, inputs)
-        return kernel(party, *operands)
+                return program
+        return None
 
     def _seen_before(self, key: Hashable) -> bool:
         """Whether an earlier run came to it."""
