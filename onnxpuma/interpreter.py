@@ -129,17 +129,19 @@ class _Run:
             yield
 
     def _started(self, step: Step) -> _Going:
-        """A step that begins. Small steps have pivots of their own in turn, the same for all that are alike:
-        one program stands for these."""
+        """A step that begins. A small step has pivots of its own in turn. They begin at the same one for all
+        that are often alike, so that one program stands for these, and else where the run is."""
         use = self._report.of(step.operator.name)
         use.steps += 1
         content = _alike(step)
         if content is None:
             return _Going(step, self._step(step), use, None)
-        turn = self._turns.setdefault(content, len(self._turns) % 3)
-        party, run = self._party, self._party.turn
-        party.turn = turn
-        often, like = content in self._often, (content, step.resolves)
+        party, run, often = self._party, self._party.turn, content in self._often
+        if often:
+            party.turn = self._turns.setdefault(content, len(self._turns) % 3)
+        elif step.cost.rounds:
+            run = (run + 1) % 3
+        turn, like = party.turn, (content, step.resolves)
         protocol = self._repertoire.run(partial(_results, step), like, often, party, self._operands(step))
         party.turn = run
         return _Going(step, protocol, use, turn)

@@ -109,7 +109,7 @@ def test_a_word_that_changes_on_its_way(three: Three, sender: int, receiver: int
 
     The third server fails as well, unless it was done before it heard of it.
     """
-    ended = three.run(lambda link: Spoiled(link, receiver, 2) if link.party == sender else link)
+    ended = three.run(lambda link: Spoiled(link, receiver, 1) if link.party == sender else link)
     third = 3 - sender - receiver
     assert set(ended.answers) <= {third}
     named = f"what party {sender} sent is not what party {receiver} received"

@@ -48,8 +48,7 @@ def mixed_model() -> onnx.ModelProto:
             helper.make_node("Add", [f"g{i}", f"r{i}"], [f"a{i}"]),
             helper.make_node("Add", [f"a{i}", f"s{i}"], [f"b{i}"]),
             helper.make_node("Relu", [f"s{i}"], [f"t{i}"]),  # it moves the turns of the pivots on
-            helper.make_node("Relu", [f"t{i}"], [f"u{i}"]),
-            helper.make_node("Add", [f"b{i}", f"u{i}"], [f"h{i + 1}"]),
+            helper.make_node("Add", [f"b{i}", f"t{i}"], [f"h{i + 1}"]),
         ]
     nodes.append(helper.make_node("Identity", [f"h{LAYERS}"], ["y"]))
     constants = [numpy_helper.from_array(v.astype(np.float32), n) for n, v in weights.items()]
