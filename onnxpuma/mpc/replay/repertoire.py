@@ -14,6 +14,7 @@ from onnxpuma.mpc.replay.rehearsal import COPIED, rehearsed
 from onnxpuma.mpc.ring.native import native_level
 
 MOST = 1 << 26  # bytes of the arrays of all programs of a repertoire
+AT_ONCE = 24  # rehearsals in a run of steps that come once a run
 MOST_SEEN = 1 << 11  # kinds of steps that it remembers
 Kernel = Callable[..., Protocol[list[Form]]]
 
@@ -25,12 +26,13 @@ class Repertoire:
     def __init__(self) -> None:
         self._programs: OrderedDict[Hashable, _Known] = OrderedDict()
         self._seen: OrderedDict[Hashable, int] = OrderedDict()
-        self._size = self._run = 0
+        self._size = self._run = self._rehearsals = 0
         self._lock = Lock()  # two threads may run plans at a time
 
     def begin(self) -> None:
         """A run of a plan begins."""
         self._run += 1
+        self._rehearsals = 0
 
     def run(
         self, kernel: Kernel, like: Hashable, often: bool, party: Party, operands: Sequence[Any]
@@ -38,8 +40,8 @@ class Repertoire:
         """kernel(party, *operands), replayed where it can be: the same words, messages and rounds.
 
         like: equal for kernels that do the same with operands of the same shapes and formats. often: whether
-        it is worth a rehearsal at once; else one takes place when a later run comes to it again. A rehearsal
-        takes as long as a few runs.
+        it is worth a rehearsal at once; else one takes place when a later run comes to it again, and a few in
+        one run. A rehearsal takes as long as a few runs.
         """
         inputs, described = list[Maybe](), list[Hashable]()
         for operand in operands:
@@ -62,7 +64,7 @@ class Repertoire:
         """A program that nobody runs; None where the protocol is to be run as it is."""
         known = self._programs.get(key)
         if known is None:
-            if not (often or self._seen_before(key)):
+            if not (often or (self._seen_before(key) and self._rehearsals < AT_ONCE)):
                 return None
             known = self._programs[key] = _Known([])
         self._programs.move_to_end(key)
@@ -71,6 +73,7 @@ class Repertoire:
             if not program.busy:
                 return program
         if known.possible and self._has_room():
+            self._rehearsals += not often
             try:
                 program = rehearsed(kernel, party, operands)
             except Exception:  # what a rehearsal cannot do, and errors that the run itself will report
