@@ -98,8 +98,8 @@ class _Run:
         self._report, self._watched, self._uses = report, watched, Uses(plan)
         self._repertoire, self._turns = repertoire, dict[Content, int]()
         repertoire.begin()
-        counts = Counter(map(_alike, plan.steps))
-        self._often = {content for content, count in counts.items() if count >= OFTEN}
+        self._alike = [_alike(step) for step in plan.steps]
+        self._often = {content for content, count in Counter(self._alike).items() if count >= OFTEN}
         self._done = 0
         course = course_of(plan)
         self._readers = course.readers
@@ -133,7 +133,7 @@ class _Run:
         that are often alike, so that one program stands for these, and else where the run is."""
         use = self._report.of(step.operator.name)
         use.steps += 1
-        content = _alike(step)
+        content = self._alike[step.index]
         if content is None:
             return _Going(step, self._step(step), use, None)
         party, run, often = self._party, self._party.turn, content in self._often

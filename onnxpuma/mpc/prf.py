@@ -109,29 +109,28 @@ class AesStream:
             out = empty(shape, bits)
             self.fill(out)
             return out
+        offset = self._cut(size)
+        return within(self._ahead, offset, shape, bits)
+
+    def draw_all(self, targets: Sequence[memoryview]) -> None:
+        """Overwrite bytes with what draws of as many bytes each would yield, one after the other."""
+        for target in targets:
+            size = len(target)
+            if size > _SHORT:
+                self._fill(target)
+            else:
+                offset = self._cut(size)
+                target[:] = self._ahead.data[offset : offset + size]
+
+    def _cut(self, size: int) -> int:
+        """Where in the piece that is computed ahead the bytes of a short draw begin."""
         if size > self._left or not self._left:
             self._ahead = empty(_AHEAD, 8)
             self.fill(self._ahead)
             self._left = _AHEAD
         offset = _AHEAD - self._left
         self._left -= -(-size // 8) * 8
-        return within(self._ahead, offset, shape, bits)
-
-    def draw_all(self, targets: Sequence[memoryview]) -> None:
-        """Overwrite bytes with what draws of as many bytes each would yield, one after the other."""
-        ahead = self._ahead.data
-        for target in targets:
-            size = len(target)
-            if size > _SHORT:
-                self._fill(target)
-                continue
-            if size > self._left or not self._left:
-                self._ahead = empty(_AHEAD, 8)
-                self.fill(self._ahead)
-                self._left, ahead = _AHEAD, self._ahead.data
-            offset = _AHEAD - self._left
-            self._left -= -(-size // 8) * 8
-            target[:] = ahead[offset : offset + size]
+        return offset
 
     def packed(self, shape: tuple[int, ...], bits: int) -> Words:
         """Uniform words of Z_2^bits that lie in the stream as `ring.pack` lays them, `bits / 8` bytes a word.

@@ -11,6 +11,21 @@ from collections.abc import Sequence
 
 from onnxpuma.mpc.buffers import bytes_of
 from onnxpuma.mpc.replay.program import Calls, Stage, Target, as_bytes
+from onnxpuma.mpc.ring.words import Words
+
+# What a rehearsal notes of single words, in the place of calls: `arranged` makes calls of them.
+
+
+def draw(key: int, into: Words) -> None:
+    """The next words of K_key go to this array."""
+
+
+def expect(peer: int, shape: tuple[int, ...], bits: int) -> None:
+    """The peer sends words in this round: the next number of `arrive`."""
+
+
+def arrive(number: int, into: Words, bits: int) -> None:
+    """They go to this array."""
 
 
 def arranged(stage: Stage, rounds: Sequence[Calls]) -> list[Calls]:
@@ -24,10 +39,10 @@ def arranged(stage: Stage, rounds: Sequence[Calls]) -> list[Calls]:
         rest: Calls = []
         for call in calls:
             function, arguments = call
-            if function == stage.draw:
+            if function is draw:
                 key, into = arguments
                 draws.setdefault(key % 3, []).append(as_bytes(into))
-            elif function == stage.expect:
+            elif function is expect:
                 peer, shape, bits = arguments
                 if peer % 3 not in awaited:
                     awaited[peer % 3] = len(groups), []
@@ -52,7 +67,7 @@ def _unpacked_at_once(
 ) -> list[Calls]:
     for calls in rounds:
         for function, arguments in calls:
-            if function == stage.arrive:
+            if function is arrive:
                 number, into, bits = arguments
                 group, position = place[number]
                 groups[group][position] = Target(bits, into)
@@ -61,7 +76,7 @@ def _unpacked_at_once(
     for calls in rounds:
         kept: Calls = []
         for call in calls:
-            if call[0] != stage.arrive:
+            if call[0] is not arrive:
                 kept.append(call)
                 continue
             group = place[call[1][0]][0]

@@ -16,7 +16,6 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from onnxpuma.errors import ProtocolError
-from onnxpuma.mpc.buffers import bytes_of
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.forms.weights import Weights
@@ -54,11 +53,8 @@ class Stage:
         """Take an input as it is."""
         self.own[place] = taken(self.inputs[number])
 
-    def draw(self, key: int, into: Words) -> None:
-        """Overwrite an array with the next words of K_key."""
-        self.party.draw_all(key, (as_bytes(into),))
-
     def draw_all(self, key: int, targets: tuple[memoryview, ...]) -> None:
+        """Overwrite arrays with the next words of K_key."""
         self.party.draw_all(key, targets)
 
     def send(self, peer: int, words: Words, bits: int) -> None:
@@ -67,14 +63,8 @@ class Stage:
     def tell(self, pivot: int, words: Words, bits: int) -> None:
         self.party.tell(pivot, _sent(words, bits), bits)
 
-    def expect(self, peer: int, shape: tuple[int, ...], bits: int) -> None:
-        """Announce words: the next number of `arrive`."""
-        self.coming.append(self.party.expect_all(peer, (bytes_of(shape, bits),)))
-
-    def arrive(self, number: int, into: Words, bits: int) -> None:
-        self.arrive_all(number, (Target(bits, into),))
-
     def expect_all(self, peer: int, sizes: tuple[int, ...]) -> None:
+        """Announce the words of a message: the next number of `arrive_all`."""
         self.coming.append(self.party.expect_all(peer, sizes))
 
     def arrive_all(self, number: int, targets: tuple[Target | None, ...]) -> None:

@@ -13,7 +13,7 @@ from typing import Any, cast
 from onnxpuma.mpc.forms import Form
 from onnxpuma.mpc.forms.weights import Weights
 from onnxpuma.mpc.party import Later, Maybe, Party, Protocol, taken
-from onnxpuma.mpc.replay.arranged import arranged
+from onnxpuma.mpc.replay import arranged
 from onnxpuma.mpc.replay.program import Calls, Output, Program, Result, Stage, parts
 from onnxpuma.mpc.ring.arrays import zeros
 from onnxpuma.mpc.ring.noted import Noted, Notes
@@ -34,12 +34,12 @@ class Scribe(Party):
 
     def draw(self, key: int, shape: tuple[int, ...], bits: int) -> Words:
         into = zeros(shape, bits)
-        self._notes.note(self._stage.draw, key, into)
+        self._notes.note(arranged.draw, key, into)
         return cast(Words, self._notes.kept(into))
 
     def draw_planes(self, key: int, planes: int, elements: int) -> Words:
         into = zeros((planes, -(-elements // 8)), 8)
-        self._notes.note(self._stage.draw, key, into)
+        self._notes.note(arranged.draw, key, into)
         return cast(Words, self._notes.kept(into))
 
     def alone(self, draw: Callable[[], Words]) -> Words:
@@ -53,11 +53,11 @@ class Scribe(Party):
 
     def expect(self, peer: int, shape: tuple[int, ...], bits: int) -> Later:
         number, self._coming = self._coming, self._coming + 1
-        self._notes.note(self._stage.expect, peer, shape, bits)
+        self._notes.note(arranged.expect, peer, shape, bits)
 
         def arrive() -> Words:
             into = zeros(shape, bits)
-            self._notes.note(self._stage.arrive, number, into, bits)
+            self._notes.note(arranged.arrive, number, into, bits)
             return cast(Words, self._notes.kept(into))
 
         return Later(self, shape, arrive)
@@ -129,7 +129,7 @@ def rehearsed(kernel: Callable[..., Protocol[list[Form]]], party: Party, operand
         Result(type(form), form.format, tuple(_settled(each) for each in every))  # type: ignore[arg-type]
         for form, every in zip(forms, written, strict=True)
     ]
-    *calls, tail = arranged(stage, [*rounds, notes.cut()])
+    *calls, tail = arranged.arranged(stage, [*rounds, notes.cut()])
     return Program(stage, calls, tail, results, notes.size)
 
 

@@ -50,11 +50,8 @@ def unpack(buffer: Any, bits: int, shape: tuple[int, ...]) -> Words:
     kind = word_type(bits)
     if bits == 8 * kind.itemsize:
         return laid_out(np.ndarray(shape, kind, stream))
-    kernel = native()
-    if kernel is None:
-        return fallback.unpack(stream, bits, shape)
     out = np.empty(shape, kind)
-    kernel.unpack(stream, bits, out)
+    unpack_into(stream, bits, out)
     return out
 
 
@@ -62,7 +59,7 @@ def unpack_into(buffer: Any, bits: int, out: Words) -> None:
     """`unpack` to an array, which is contiguous and of the narrowest type for `bits`."""
     kernel = native()
     if kernel is None:
-        out[...] = unpack(buffer, bits, out.shape)
+        out[...] = fallback.unpack(np.frombuffer(buffer, np.uint8), bits, out.shape)
     else:
         kernel.unpack(buffer, bits, out)
 
