@@ -111,7 +111,7 @@ def model_dir(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def long_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model whose run lasts long enough for a test to disturb it."""
     folder = tmp_path_factory.mktemp("long")
-    onnx.save(tiny_model(layers=80), folder / "long.onnx")
+    onnx.save(tiny_model(layers=200), folder / "long.onnx")
     share_model(folder / "long.onnx", folder)
     return folder
 
