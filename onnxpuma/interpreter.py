@@ -18,6 +18,7 @@ from onnxpuma.observe import OperatorUse, Progress, RunReport, Stopwatch
 from onnxpuma.ops.beside import whole
 from onnxpuma.ops.content import Content
 from onnxpuma.ops.spread import truncated
+from onnxpuma.plan.lanes.lanes import in_lanes, lanes_of
 from onnxpuma.plan.plan import Plan, Step
 from onnxpuma.plan.streaming import reads
 from onnxpuma.plan.timeline import Uses, course_of
@@ -65,9 +66,8 @@ class Interpreter:
         is damaged or cannot be read.
         """
         values: dict[str, Any] = {**self._weights, **inputs}
-        watch = Stopwatch(
-            party.index, lambda: party.link.traffic.bytes_sent, lambda: party.round, lambda: party.waited
-        )
+        watch = Stopwatch(party.index, lambda: party.link.traffic.bytes_sent, lambda: party.waited)
+        plan = in_lanes(plan)
         order = [self._stored[name] for name in reads(plan, self._stored)]
         with Reading(order, self._window, self._readers) as party.reading:
             run = _Run(self._constants, self._repertoire, plan, party, values, watch.report, watched)
@@ -100,33 +100,47 @@ class _Run:
         repertoire.begin()
         self._alike = [_alike(step) for step in plan.steps]
         self._often = {content for content, count in Counter(self._alike).items() if count >= OFTEN}
-        self._done = 0
+        self._done, self._told = 0, -1
         course = course_of(plan)
         self._readers = course.readers
         self._missing = list(course.sources)  # by step: how many steps still compute its inputs
         self._ready = [step for step, missing in zip(plan.steps, self._missing, strict=True) if not missing]
+        self._lanes = lanes_of(plan)
 
     def rounds(self, progress: Progress | None) -> Protocol[None]:
-        """The whole run: a yield is an exchange, with the words of all steps that run."""
-        running: list[_Going] = []
-        told = -1
+        """The whole run: a yield is an exchange, with the words of all steps that run in one lane.
+
+        The lanes take turns, so the words of one travel while the others compute; a round of the run is a
+        turn of each. A step of no lane runs where it becomes ready.
+        """
+        lanes: list[list[_Going]] = [[] for _ in range(self._lanes)]
         while True:
-            running = [one for one in running if self._goes_on(one)]
-            while self._ready:  # a step that ends at once may make others ready
-                due, self._ready = self._ready, []
-                for step in due:
-                    one = self._started(step)
-                    if self._goes_on(one):
-                        running.append(one)
-            if not running:
+            first = True  # of the exchanges of this round
+            for lane, running in enumerate(lanes):
+                running[:] = [one for one in running if self._goes_on(one)]
+                while due := self._due(lane):  # a step that ends at once may make others ready
+                    running += [one for step in due if self._goes_on(one := self._started(step))]
+                if not running:
+                    continue
+                oldest = running[0]
+                self._party.step, self._party.label = oldest.step.index, oldest.step.label
+                if first:
+                    self._report.rounds += 1
+                    oldest.use.rounds += 1
+                first = False
+                if progress is not None and self._told < self._done:
+                    self._told = self._done
+                    progress(self._done, len(self._plan.steps), oldest.step.label)
+                yield
+            if first and not self._ready:
                 return
-            oldest = running[0].step
-            self._party.step, self._party.label = oldest.index, oldest.label
-            running[0].use.rounds += 1
-            if progress is not None and told < self._done:
-                told = self._done
-                progress(self._done, len(self._plan.steps), oldest.label)
-            yield
+
+    def _due(self, lane: int) -> list[Step]:
+        """The steps that may start in this lane now; they are ready no more."""
+        due = [step for step in self._ready if step.lane in (None, lane)]
+        if due:
+            self._ready = [step for step in self._ready if step.lane not in (None, lane)]
+        return due
 
     def _started(self, step: Step) -> _Going:
         """A step that begins. A small step has pivots of its own in turn. They begin at the same one for all

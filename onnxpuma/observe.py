@@ -108,21 +108,16 @@ def peak_rss_bytes() -> int:
 
 
 class Stopwatch:
-    """Fills in a run's totals; the interpreter adds what each step takes to its operator's row."""
+    """Fills in a run's totals; the interpreter adds the rounds, and what each step takes to its operator's
+    row."""
 
-    def __init__(
-        self,
-        party: int,
-        bytes_sent: Callable[[], int],
-        rounds: Callable[[], int],
-        waited: Callable[[], float],
-    ) -> None:
+    def __init__(self, party: int, bytes_sent: Callable[[], int], waited: Callable[[], float]) -> None:
         self.report = RunReport(party)
-        self._counts = (perf_counter, bytes_sent, rounds, waited)
+        self._counts = (perf_counter, bytes_sent, waited)
         self._begin = [count() for count in self._counts]
 
     def stop(self) -> None:
         spent = [count() - begin for count, begin in zip(self._counts, self._begin, strict=True)]
-        self.report.seconds, sent, rounds, self.report.waited = spent
-        self.report.bytes_sent, self.report.rounds = int(sent), int(rounds)
+        self.report.seconds, sent, self.report.waited = spent
+        self.report.bytes_sent = int(sent)
         self.report.peak_rss_bytes = peak_rss_bytes()

@@ -84,8 +84,9 @@ def _cumulated(call: Call, axis: int, given: Given) -> Ends | None:
 
 
 def _entries(call: Call, axis: int, given: Given) -> Ends | None:
-    """The first axis has independent entries: images, or sequences."""
-    return Ends({0: 0}) if axis == 0 else None
+    """The first axis has independent entries: images, or sequences. The places of the largest elements, a
+    second output, count through all of them."""
+    return Ends({0: 0}) if axis == 0 and len(call.outputs) == 1 else None
 
 
 def _padded(call: Call, axis: int, given: Given) -> Ends | None:

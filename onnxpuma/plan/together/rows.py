@@ -91,8 +91,11 @@ def _attention(call: Call, axis: int, given: Given) -> Ends | None:
     """Requests are batch entries. A mask of four axes has one for each entry, or one for all.
 
     Where each entry has a public mask, requests may have different numbers of keys: the mask leaves out the
-    places that fill up the shorter ones, and an attention computes no score that its mask leaves out.
+    places that fill up the shorter ones, and an attention computes no score that its mask leaves out. The
+    queries of one entry are independent too, where they read the same keys.
     """
+    if axis == 2:
+        return _queries(call, given)
     if axis != 0:
         return None
     found = {slot: 0 for slot in (0, 1, 2, 4, 5, 6) if call.present(slot)}
@@ -103,6 +106,22 @@ def _attention(call: Call, axis: int, given: Given) -> Ends | None:
                 return None
             found[3] = 0
     return Ends(found, fillings=_fillings(call) if 3 in found else {})
+
+
+def _queries(call: Call, given: Given) -> Ends | None:
+    """None where the place of a query among the others decides which keys it reads."""
+    windows = max(call.attribute("left_window_size"), call.attribute("right_window_size")) >= 0
+    placed = windows or call.attribute("is_causal") or any(map(call.present, (4, 5, 6)))
+    if placed or len(call.outputs) > 1 or len(shape(call, 0)) != 4 or not (given.same[1] and given.same[2]):
+        return None
+    found = {0: 2}
+    if call.present(3):
+        mask = shape(call, 3)
+        if mask[-2:-1] == shape(call, 0)[2:3]:
+            found[3] = len(mask) - 2
+        elif mask[-2:-1] not in ((), (1,)) or not given.same[3]:
+            return None
+    return Ends(found)
 
 
 def _fillings(call: Call) -> dict[int, Filling]:

@@ -1,0 +1,101 @@
+"""A plan in lanes: while the words of one part of the rows travel, the servers compute the other parts.
+
+On a long link a round's words are under way for longer than a server takes to compute the next ones. No row
+of a feed-forward layer or of a norm depends on another, and a row of attention needs the others only as keys
+and values. So a step is cut into one for each lane wherever plan/together/rows.py says that its result is
+then the results of the lanes end to end. A lane has messages of its own (interpreter.py). To cut and to join
+is local; all else are the same protocols, with the same masks, on fewer rows.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from weakref import WeakKeyDictionary
+
+from onnxpuma.mpc.cost import Cost
+from onnxpuma.plan.lanes.cutting import Cutting
+from onnxpuma.plan.plan import Plan, Step, rounds_of, total
+from onnxpuma.plan.timeline import course_of
+
+LANES = 2
+LONG = 0.005  # seconds one way, from which on a link is long
+# Of the time that rounds take, how much bytes must take, in the plan and in the steps that are cut.
+TRAVEL = 0.05
+WEIGHTS = 10**9  # elements of all weights: larger models may be streamed, and each lane reads them anew
+LATER = 1.05  # times the rounds of a plan, that it may take in lanes
+
+_laned: WeakKeyDictionary[Plan, Plan] = WeakKeyDictionary()
+
+
+def lanes_of(plan: Plan) -> int:
+    """How many lanes a plan has."""
+    return 1 + max((step.lane or 0 for step in plan.steps), default=0)
+
+
+def in_lanes(plan: Plan) -> Plan:
+    """The plan that servers run for this one, found once: itself where lanes gain nothing."""
+    found = _laned.get(plan)
+    if found is None:
+        found = _laned[plan] = _laid_out(plan)
+    return found
+
+
+def cost_in_lanes(plan: Plan) -> Cost:
+    """What a run of this plan sends, and its rounds, in each of which every lane has one turn.
+
+    A step may wait for a lane whose turn comes later, so there can be a few more rounds than in the longest
+    path.
+    """
+    return Cost(_rounds(in_lanes(plan)), in_lanes(plan).cost.bits)
+
+
+def _laid_out(plan: Plan) -> Plan:
+    network, cost = plan.network, plan.cost
+
+    def travels(bits: int) -> bool:
+        return network.seconds(Cost(0, bits)) >= TRAVEL * network.seconds(Cost(cost.rounds))
+
+    if network.latency < LONG or not travels(cost.bits) or _weights(plan) > WEIGHTS:
+        return plan
+    steps = [step.numbered(index) for index, step in enumerate(Cutting(plan.opset, LANES).run(plan))]
+    found = replace(plan, steps=tuple(steps))
+    gains = travels(total([step for step in steps if step.lane is not None]).bits)
+    return found if gains and _rounds(found) <= LATER * cost.rounds else plan
+
+
+def _weights(plan: Plan) -> int:
+    """The elements of all secret weights."""
+    read = (o for step in plan.steps for o in step.call.inputs if o is not None and o.secret and o.weight)
+    return sum({o.name: o.size for o in read}.values())
+
+
+def _rounds(plan: Plan) -> int:
+    """The rounds of a run in lanes, as `onnxpuma.interpreter` takes them."""
+    course, lanes = course_of(plan), lanes_of(plan)
+    missing = list(course.sources)
+    ready = deque(step for step, sources in zip(plan.steps, missing, strict=True) if not sources)
+    running: list[list[tuple[Step, int]]] = [[] for _ in range(lanes)]
+    rounds = 0
+
+    def over(step: Step, left: int) -> bool:
+        if left:
+            return False
+        for reader in course.readers[step.index]:
+            missing[reader] -= 1
+            if not missing[reader]:
+                ready.append(plan.steps[reader])
+        return True
+
+    while ready or any(running):
+        for lane in range(lanes):
+            running[lane] = [(step, left - 1) for step, left in running[lane] if not over(step, left - 1)]
+            due = [step for step in ready if step.lane in (None, lane)]
+            while due:
+                for step in due:
+                    ready.remove(step)
+                    if not over(step, rounds_of(step)):
+                        running[lane].append((step, rounds_of(step)))
+                due = [step for step in ready if step.lane in (None, lane)]
+        rounds += any(map(bool, running))
+    return rounds
