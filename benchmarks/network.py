@@ -12,7 +12,8 @@ A network's milliseconds are those of one direction, half of a ping, and its rat
 sends to all others together: [network] in cluster.toml, --latency and --bandwidth of `onnxpuma inspect`. For
 each network the servers start afresh and plan for it. The same plan first runs without delay and limit, which
 tells how long this machine computes, and then over the network, with and without losses. `links` are the
-seconds that the plan predicts for the links alone, as `inspect` does; `predicted` adds those without delay.
+seconds that the plan predicts for the links, as `inspect` does; `predicted` adds those without delay. A plan
+in lanes computes while words travel, so its links count only the seconds of words beyond those of computing.
 Seconds last from the first byte that the client sends to the last that it receives. TCP is set up as
 docs/deployment.md recommends; --untuned leaves it as the kernel has it.
 """
@@ -39,8 +40,9 @@ from rich.table import Table
 from servers import Servers
 
 import models
-from onnxpuma.mpc.cost import FREE, Cost, Network
+from onnxpuma.mpc.cost import Network
 from onnxpuma.plan.examine.example import choose_shapes, draw_inputs
+from onnxpuma.plan.lanes.lanes import links_seconds
 from onnxpuma.plan.plan import Plan
 from onnxpuma.roles.client.client import Client, Outcome
 from onnxpuma.shipped import shipped_models
@@ -95,9 +97,9 @@ class Run:
 
 
 class PricedClient(Client):
-    """A client that remembers its last request: what its plan declared, and what came of it."""
+    """A client that remembers its last request: its plan, and what came of it."""
 
-    declared: Cost = FREE
+    plan: Plan
     outcome: Outcome
 
     def run(self, *arguments: Any, **options: Any) -> Outcome:
@@ -105,7 +107,7 @@ class PricedClient(Client):
         return self.outcome
 
     def _note(self, plan: Plan, _: object) -> None:
-        self.declared = plan.cost
+        self.plan = plan
 
 
 def measure(
@@ -151,7 +153,7 @@ def _token(client: Client, context: int) -> Callable[[], object]:
 
 
 def _run(network: links.Network, client: PricedClient, computing: float) -> Run:
-    alone = Network(network.bandwidth, network.latency).seconds(client.declared)
+    alone = links_seconds(client.plan, Network(network.bandwidth, network.latency), computing)
     reports = client.outcome.reports
     sent, rounds = sum(each.bytes_sent for each in reports), max(each.rounds for each in reports)
     return Run(network, alone, computing, client.outcome.seconds, sent, rounds)

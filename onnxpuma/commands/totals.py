@@ -23,6 +23,10 @@ def show(found: ModelReport) -> None:
         f"       links {screen.duration(time.links)}; computing {screen.duration(time.computing)} on three"
         f" machines like this one with {cores} each"
     )
+    if found.lanes > 1:
+        screen.say(
+            f"       rows in {found.lanes} lanes: the words of one travel while servers compute another"
+        )
     if found.check is None:
         screen.say("       no range check: a value that leaves its range during a run goes unnoticed")
     elif found.check.values:

@@ -244,6 +244,16 @@ def test_rows_of_requests_never_mix(
     assert counts(joint)[last] == (1 if fused else 3)
 
 
+def test_places_of_a_pool_count_through_the_images_of_one_request() -> None:
+    node = helper.make_node("MaxPool", ["x"], ["largest", "y"], kernel_shape=[2, 2])
+    model = graph_of([node], {"x": [None, 1, 4, 4]})
+    feeds = [{"x": RNG.normal(0, 1, (2, 1, 4, 4)).astype(np.float32)} for _ in range(2)]
+    plans = [model.plan(feed) for feed in feeds]
+    runs, _ = run_together(model._interpreters, plans, feeds)
+    for feed, run in zip(feeds, runs, strict=True):
+        assert np.array_equal(run.outputs["y"], model.run(feed).outputs["y"])
+
+
 def test_a_public_value_that_differs_keeps_a_step_apart() -> None:
     """The masks of two requests are added to scores of one shape: they lie end to end too."""
     model = MemoryModel(onnx.load(ROOT / "tests/benchmarks/llama/model.onnx"))

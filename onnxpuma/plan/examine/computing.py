@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from onnxpuma.mpc.cost import Network
 from onnxpuma.mpc.protocols.dpf import SecretIds
 from onnxpuma.ops.registry import Call
 from onnxpuma.plan.examine.machine import BYTE_SECONDS, MESSAGE_SECONDS, Machine
+from onnxpuma.plan.lanes.lanes import cost_in_lanes, links_seconds
 from onnxpuma.plan.memory import scores
 from onnxpuma.plan.plan import Plan, Step
 
@@ -41,7 +42,8 @@ class Work:
 class Seconds:
     """The predicted seconds of a run, part by part."""
 
-    # The links: rounds times latency, and bytes at the network's rate or, if less, that of encryption.
+    # The links: rounds times latency, and bytes at the network's rate or, if less, that of encryption. In
+    # lanes, only the seconds of bytes beyond those of computing.
     links: float
     # One party's computing: ring products; pseudo-random streams and arithmetic, by elements; Python and the
     # handling of messages, by rounds.
@@ -62,17 +64,18 @@ class Seconds:
 
 def predicted(plan: Plan, network: Network, machine: Machine, cores: int) -> Seconds:
     """The seconds of a run on three machines like `machine`, with `cores` cores each."""
-    work, cost = work_of(plan), plan.cost
+    work, cost = work_of(plan), cost_in_lanes(plan)
     products = sum(machine.product[size] * count for size, count in work.products.items())
     products += sum(machine.matrix[size] * count for size, count in work.matrices.items())
-    slowest = max(1 / network.bandwidth, BYTE_SECONDS / 8)
-    return Seconds(
-        cost.rounds * network.latency + cost.bits / 3 * slowest,
+    found = Seconds(
+        0.0,
         products / cores,
         machine.bit * cost.bits + machine.stream * work.streams + machine.element * work.elements,
         machine.round * work.rounds + MESSAGE_SECONDS * cost.rounds,
         cores,
     )
+    ends = Network(min(network.bandwidth, 8 / BYTE_SECONDS), network.latency)
+    return replace(found, links=links_seconds(plan, ends, found.computing))
 
 
 def work_of(plan: Plan) -> Work:

@@ -25,6 +25,7 @@ from onnxpuma.plan.examine.plot import plot
 from onnxpuma.plan.examine.proofs import RangeReport, examined
 from onnxpuma.plan.examine.stored import StoredEntry, stored
 from onnxpuma.plan.known.refusals import Refusal
+from onnxpuma.plan.lanes.lanes import cost_in_lanes, in_lanes, lanes_of
 from onnxpuma.plan.memory import Memory, memory
 from onnxpuma.plan.plan import Plan, Step
 
@@ -109,6 +110,8 @@ class ModelReport:
     check: CheckEntry | None = None
     # The ranges, and which are proved (plan/examine/proofs.py).
     ranges: RangeReport | None = None
+    # In how many lanes the servers compute rows (plan/lanes/lanes.py).
+    lanes: int = 1
 
     @property
     def refused(self) -> list[NodeEntry]:
@@ -161,6 +164,7 @@ def report(
     Raises InputError for a name or a shape that does not fit.
     """
     plan, refusals = survey(blueprint, shapes, public_values, network=network)
+    cost = cost_in_lanes(plan)
     return ModelReport(
         blueprint.digest,
         network,
@@ -189,9 +193,9 @@ def report(
             for name, initializer in blueprint.graph.initializers.items()
         ],
         blueprint.recognised,
-        plan.cost.rounds,
-        round(plan.cost.bytes),
-        network.seconds(plan.cost),
+        cost.rounds,
+        round(cost.bytes),
+        network.seconds(cost),
         choices(plan),
         predicted(plan, network, this_machine(), cores or os.cpu_count() or 1),
         {
@@ -204,6 +208,7 @@ def report(
         stored(blueprint, plan),
         _check(plan) if blueprint.checked else None,
         examined(blueprint, shapes, public_values),
+        lanes_of(in_lanes(plan)),
     )
 
 

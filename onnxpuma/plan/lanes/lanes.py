@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import replace
 from weakref import WeakKeyDictionary
 
-from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.cost import Cost, Network
 from onnxpuma.plan.lanes.cutting import Cutting
 from onnxpuma.plan.plan import Plan, Step, rounds_of, total
 from onnxpuma.plan.timeline import course_of
@@ -48,6 +48,16 @@ def cost_in_lanes(plan: Plan) -> Cost:
     path.
     """
     return Cost(_rounds(in_lanes(plan)), in_lanes(plan).cost.bits)
+
+
+def links_seconds(plan: Plan, network: Network, computing: float) -> float:
+    """The seconds that the links add to a run in which a server computes for so long: every round waits once,
+    and in lanes words travel while servers compute."""
+    cost = cost_in_lanes(plan)
+    travel = network.seconds(Cost(0, cost.bits))
+    if in_lanes(plan) is not plan:
+        travel = max(0.0, travel - computing)
+    return network.seconds(Cost(cost.rounds)) + travel
 
 
 def _laid_out(plan: Plan) -> Plan:

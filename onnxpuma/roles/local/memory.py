@@ -25,7 +25,7 @@ from onnxpuma.mpc.prf import local_keys
 from onnxpuma.mpc.protocols.dpf import share_ids
 from onnxpuma.mpc.ring.words import decode
 from onnxpuma.mpc.sharing import held_by, opened, outgoing, share
-from onnxpuma.observe import Progress
+from onnxpuma.observe import Progress, RunReport
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.range_reading import beyond_need
 from onnxpuma.plan.blueprint import Blueprint
@@ -122,10 +122,11 @@ def run_plan(
     session = os.urandom(16)
     parties = [Party(links[i], keys[i], session) for i in range(3)]
     results: list[dict[str, Sum3]] = [{}, {}, {}]
+    reports = [RunReport(), RunReport(), RunReport()]
 
     def work(index: int) -> None:
         party, told = parties[index], progress if index == 0 else None
-        shares, _ = interpreters[index].run(plan, party, inputs[index], told, watched[index])
+        shares, reports[index] = interpreters[index].run(plan, party, inputs[index], told, watched[index])
         results[index] = {o.name: outgoing(party, shares[o.name], o.format) for o in plan.opened}
 
     side_by_side(links, session, work)
@@ -140,7 +141,7 @@ def run_plan(
     apart = None if plan.verdict is None else found.pop(plan.verdict.name)
     reliable = all_within(plan, known) and (apart is None or not apart.any())
     sent = sum(link.traffic.payload_sent for link in links)
-    return MemoryRun(found, Cost(max(p.round for p in parties), 8 * sent), plan, reliable)
+    return MemoryRun(found, Cost(max(report.rounds for report in reports), 8 * sent), plan, reliable)
 
 
 def all_within(plan: Plan, known: Mapping[str, np.ndarray]) -> bool:
