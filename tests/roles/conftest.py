@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
@@ -20,13 +21,14 @@ from onnxpuma.config import ClusterConfig, PartyConfig, TimeoutConfig
 from onnxpuma.roles.client.client import Client
 from onnxpuma.roles.local.cluster import LocalCluster
 from onnxpuma.roles.owner.owner import share_model
-from onnxpuma.roles.server import agreement, follower, leader, request_loop, returning
+from onnxpuma.roles.server import agreement, follower, leader, request_loop, returning, runs
 from onnxpuma.roles.server import job as job_module
 from onnxpuma.roles.server.orders import Orders
 from onnxpuma.roles.server.server import Server
 from onnxpuma.roles.shared.model import SharedModel
 from onnxpuma.transport.curve import KeyPair, generate
 from onnxpuma.transport.signing import SigningKey
+from tests.unhurried import FLAG, unhurried
 
 WIDTH, VOCABULARY = 8, 50
 TIMEOUTS = TimeoutConfig(connect=10.0, request=30.0, heartbeat=2.0)
@@ -109,9 +111,9 @@ def model_dir(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="session")
 def long_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose run lasts long enough for a test to disturb it."""
+    """A model of 60 rounds: unhurried, a run lasts twenty seconds if no test ends it."""
     folder = tmp_path_factory.mktemp("long")
-    onnx.save(tiny_model(layers=200), folder / "long.onnx")
+    onnx.save(tiny_model(layers=20), folder / "long.onnx")
     share_model(folder / "long.onnx", folder)
     return folder
 
@@ -123,10 +125,24 @@ def cluster(model_dir: Path) -> Iterator[LocalCluster]:
         yield servers
 
 
+class FrailCluster(LocalCluster):
+    """Servers whose runs a test can disturb."""
+
+    @contextmanager
+    def unhurried(self) -> Iterator[None]:
+        """Within, a run lasts longer than anything that a test does to it."""
+        flag = self.folder / "empty" / FLAG
+        flag.touch()
+        try:
+            yield
+        finally:
+            flag.unlink()
+
+
 @pytest.fixture(scope="session")
-def frail_cluster(long_model_dir: Path) -> Iterator[LocalCluster]:
+def frail_cluster(long_model_dir: Path) -> Iterator[FrailCluster]:
     """Three processes that serve the long model; for tests that disturb and then restore them."""
-    with LocalCluster(long_model_dir, timeouts=TIMEOUTS) as servers:
+    with FrailCluster(long_model_dir, timeouts=TIMEOUTS) as servers:
         yield servers
 
 
@@ -175,6 +191,16 @@ class Hall:
             (rows[0], rows[1], rows[2]), {"client": self.client_keys.public}, replace(TIMEOUTS, connect=2.0)
         )
         self.started: list[ServerThread] = []
+        self.pauses = Event()
+
+    @contextmanager
+    def unhurried(self) -> Iterator[None]:
+        """Within, a run lasts longer than anything that a test does to it (servers of the fixture `hall`)."""
+        self.pauses.set()
+        try:
+            yield
+        finally:
+            self.pauses.clear()
 
     def start(self, party: int, folder: Path, **changes: Any) -> ServerThread:
         config = changes.get("config", self.config)
@@ -226,6 +252,7 @@ def hall(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hall]:
         request_loop, "IDLE_SECONDS", 0.1
     )  # how long a server takes to notice that it must stop
     made = Hall()
+    monkeypatch.setattr(runs, "compute", unhurried(runs.compute, made.pauses.is_set))
     yield made
     made.stop()
 

@@ -50,11 +50,12 @@ def test_what_runs_is_finished_and_what_waits_is_repeated(
     hall = patient_hall
     threads = [hall.start(i, long_model_dir) for i in range(3)]
     assert all(thread.ready.wait(60) for thread in threads)
-    first = Asker(hall, long_model_dir, feed)
-    until(lambda: first.steps, 60)
-    second = Asker(hall, long_model_dir, feed)
-    until(lambda: any("wait before" in what for what in second.news), 60)
-    threads[party].orders.leave.set()
+    with hall.unhurried():
+        first = Asker(hall, long_model_dir, feed)
+        until(lambda: first.steps, 60)
+        second = Asker(hall, long_model_dir, feed)
+        until(lambda: any("wait before" in what for what in second.news), 60)
+        threads[party].orders.leave.set()
     assert threads[party].ended(60) is None
     first.join(60)
     assert first.outcome.outputs["y"].shape == (2, 8), first.outcome
@@ -72,10 +73,11 @@ def test_what_runs_longer_than_it_may_is_ended(
     hall.config = replace(hall.config, timeouts=replace(hall.config.timeouts, drain=0.0))
     threads = [hall.start(i, long_model_dir) for i in range(3)]
     assert all(thread.ready.wait(60) for thread in threads)
-    asker = Asker(hall, long_model_dir, feed)
-    until(lambda: asker.steps, 60)
-    threads[2].orders.leave.set()
-    assert threads[2].ended(60) is None
-    asker.join(60)
+    with hall.unhurried():
+        asker = Asker(hall, long_model_dir, feed)
+        until(lambda: asker.steps, 60)
+        threads[2].orders.leave.set()
+        assert threads[2].ended(60) is None
+        asker.join(60)
     assert isinstance(asker.outcome, OnnxpumaError)
     assert "server 2 was stopped" in asker.outcome.message

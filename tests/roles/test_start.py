@@ -152,6 +152,7 @@ def test_a_client_has_its_share_of_the_queue_and_others_have_theirs(
     assert all(thread.ready.wait(60) for thread in threads)
     steps: list[int] = []
     queued: list[str] = []
+    admitted: list[str] = []
     outcomes: list[Any] = []
 
     def ask(client: Client, progress: Any) -> Thread:
@@ -163,13 +164,15 @@ def test_a_client_has_its_share_of_the_queue_and_others_have_theirs(
     stranger = Client(config, other)
     with first, second, third, stranger:
         third.blueprint, stranger.blueprint  # noqa: B018  (fetched before the servers are busy)
-        running = ask(first, lambda done, *_: steps.append(done))
-        until(lambda: steps)
-        waiting = ask(second, lambda *news: queued.append(news[2]))
-        until(lambda: queued)
-        with pytest.raises(BusyError, match="1 requests of client client wait already"):
-            third.run(feed)
-        also = ask(stranger, lambda *_: None)
+        with hall.unhurried():
+            running = ask(first, lambda done, *_: steps.append(done))
+            until(lambda: steps)
+            waiting = ask(second, lambda *news: queued.append(news[2]))
+            until(lambda: queued)
+            with pytest.raises(BusyError, match="1 requests of client client wait already"):
+                third.run(feed)
+            also = ask(stranger, lambda *news: admitted.append(news[2]))
+            until(lambda: admitted)
         for thread in (running, waiting, also):
             thread.join(40)
         assert len(outcomes) == 3, "the others are not disturbed"
