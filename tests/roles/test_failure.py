@@ -31,7 +31,7 @@ def computes(of: int) -> bool:
 
 
 class Asking(Thread):
-    """A request in a thread; `told` is set once it waits or runs, `begun` once it runs, `error` on failure."""
+    """A request in a thread; `told` once it waits or runs, `begun` once it runs, `error` if it fails."""
 
     def __init__(self, client: Client, feed: Feed) -> None:
         super().__init__(daemon=True)
