@@ -157,7 +157,7 @@ def test_a_restart_of_one_server_after_the_other_loses_no_request(site: Site, pa
 
     def keep_asking() -> None:
         with client(site) as one:
-            while not over.is_set():
+            while not over.wait(0.1):
                 try:
                     assert one.run({"measurements": patient}).outputs["logits"].shape == (1, 2)
                     done[0] += 1

@@ -56,6 +56,20 @@ def parsed() -> Callable[[str], onnx.ModelProto]:
     return parse
 
 
+def check_same(before: onnx.ModelProto, after: onnx.ModelProto, *feeds: Feeds, atol: float = 1e-5) -> None:
+    onnx.checker.check_model(after, full_check=True)
+    for inputs in feeds:
+        for was, now in zip(run_model(before, inputs), run_model(after, inputs), strict=True):
+            assert was.dtype == now.dtype
+            np.testing.assert_allclose(now, was, rtol=1e-4, atol=atol)
+
+
+@pytest.fixture
+def same_results() -> Callable[..., None]:
+    """Check that a model is valid, and that its results are those of another one on all these inputs."""
+    return check_same
+
+
 @pytest.fixture
 def rewritten(parsed: Any) -> Callable[..., tuple[Graph, Report]]:
     """Canonicalise a model (text or protobuf), and check that its results stay the same on all inputs."""
@@ -66,12 +80,7 @@ def rewritten(parsed: Any) -> Callable[..., tuple[Graph, Report]]:
         before = parsed(source, opset) if isinstance(source, str) else source
         model = ir.from_proto(before)
         report = canonicalise(model)
-        after = ir.to_proto(model)
-        onnx.checker.check_model(after, full_check=True)
-        for inputs in feeds:
-            for was, now in zip(run_model(before, inputs), run_model(after, inputs), strict=True):
-                assert was.dtype == now.dtype
-                np.testing.assert_allclose(now, was, rtol=1e-4, atol=atol)
+        check_same(before, ir.to_proto(model), *feeds, atol=atol)
         return to_graph(model), report
 
     return rewrite
