@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from scipy import signal, stats
+from scipy import stats
 
 from onnxpuma.mpc.cost import FREE
 from onnxpuma.mpc.format import Format
@@ -75,6 +75,8 @@ FINE = 12  # fraction bits at which rows are compared
 @cache
 def exact_noise() -> np.ndarray:
     """The probabilities of the sum of three parts, each rounded to 2^-FINE, from its lowest value on."""
+    from scipy import signal  # whose import takes seconds, in every process that collects this test
+
     table, finer = gumbel.table(), gumbel.FRACTION - FINE
     uniform = np.full(1 << 16, 2.0**-16)
     four = signal.fftconvolve(signal.fftconvolve(uniform, uniform), signal.fftconvolve(uniform, uniform))
