@@ -31,12 +31,13 @@ def computes(of: int) -> bool:
 
 
 class Asking(Thread):
-    """A request in a thread; `told` once it waits or runs, `begun` once it runs, `error` if it fails."""
+    """A request in a thread; `told` once it waits or runs, `begun` once it runs, `error` if it fails;
+    `steps` of the run that are done."""
 
     def __init__(self, client: Client, feed: Feed) -> None:
         super().__init__(daemon=True)
         self.client, self.feed = client, feed
-        self.told = self.begun = False
+        self.told, self.begun, self.steps = False, False, 0
         self.outputs: Feed | None = None
         self.error: OnnxpumaError | None = None
         self.start()
@@ -48,7 +49,7 @@ class Asking(Thread):
             self.error = error
 
     def count(self, done: int, of: int, label: str) -> None:
-        self.told, self.begun = True, self.begun or computes(of)
+        self.told, self.begun, self.steps = True, self.begun or computes(of), max(self.steps, done)
 
     def failed(self, seconds: float) -> OnnxpumaError:
         self.join(seconds)
