@@ -8,13 +8,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from onnxpuma.graph.model import Node
 from onnxpuma.mpc.protocols.dpf import SecretIds
 from onnxpuma.ops.registry import Call, Operand, Operator, altered
-from onnxpuma.ops.side_by_side import DOMAIN, JOIN, PART
+from onnxpuma.ops.side_by_side import JOIN, PART
 from onnxpuma.plan.plan import Plan, Step
 from onnxpuma.plan.together.alike import resting
 from onnxpuma.plan.together.ends import Given
+from onnxpuma.plan.together.local import local_step
 from onnxpuma.plan.together.rows import ends
 
 ROWS = 32  # that a lane has at least: products of fewer rows cost almost as much
@@ -48,6 +48,8 @@ class _Way:
 
 @dataclass
 class Cutting:
+    """Cuts the steps of one plan for so many lanes."""
+
     opset: int
     lanes: int
     steps: list[Step] = field(default_factory=list)
@@ -84,10 +86,7 @@ class Cutting:
     def _add(
         self, operator: Operator, inputs: Sequence[Operand], made: Operand, attributes: dict[str, Any]
     ) -> None:
-        read = tuple(operand.name for operand in inputs)
-        node = Node(made.name, operator.name, DOMAIN, 1, read, (made.name,), attributes)
-        call = Call(node, tuple(inputs), self.opset, (made,))
-        self.steps.append(Step(-1, operator, call, (made.name,), (False,), False))
+        self.steps.append(local_step(operator, inputs, made, attributes, self.opset))
 
     # ---- a step for each lane ---------------------------------------------------------------------------
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from onnxpuma.graph.model import Node
 from onnxpuma.ops.bounds import Bound
 from onnxpuma.ops.registry import Call, Operand, Operator, altered
-from onnxpuma.ops.side_by_side import DOMAIN, JOIN, PART
+from onnxpuma.ops.side_by_side import JOIN, PART
 from onnxpuma.plan.plan import Plan, Step
 from onnxpuma.plan.together.alike import alike, different, equal, fits, formatted, resting
 from onnxpuma.plan.together.ends import Filling, Given, filled_up, needed, sizes
+from onnxpuma.plan.together.local import local_step
 from onnxpuma.plan.together.rows import ends
 
 
@@ -134,10 +134,7 @@ class Group:
     def _add(
         self, operator: Operator, inputs: Sequence[Operand], made: Operand, attributes: dict[str, Any]
     ) -> None:
-        read = tuple(operand.name for operand in inputs)
-        node = Node(made.name, operator.name, DOMAIN, 1, read, (made.name,), attributes)
-        call = Call(node, tuple(inputs), self.plans[0].opset, (made,))
-        self.steps.append(Step(-1, operator, call, (made.name,), (False,), False))
+        self.steps.append(local_step(operator, inputs, made, attributes, self.plans[0].opset))
 
     # ---- one step for all -------------------------------------------------------------------------------
 
