@@ -62,6 +62,7 @@ CHAMBERS = {
         ("noise",),
         ("draft", "inputs", "narrow", "owner_policy", "plan", "weights"),
         ("policy_file", "streaming", "timeline", "together"),
+        ("lanes",),
         ("blueprint",),
         ("declared", "memory", "prepare", "shapes"),
         ("budget",),

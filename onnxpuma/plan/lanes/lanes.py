@@ -47,7 +47,8 @@ def cost_in_lanes(plan: Plan) -> Cost:
     A step may wait for a lane whose turn comes later, so there can be a few more rounds than in the longest
     path.
     """
-    return Cost(_rounds(in_lanes(plan)), in_lanes(plan).cost.bits)
+    found = in_lanes(plan)
+    return plan.cost if found is plan else Cost(_rounds(found), found.cost.bits)
 
 
 def links_seconds(plan: Plan, network: Network, computing: float) -> float:
