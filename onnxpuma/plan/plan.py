@@ -35,7 +35,7 @@ class Step:
     resolves: tuple[bool, ...]
     # It depends on weights and public constants alone, and is computed once for all requests.
     constant: bool
-    # The part of the rows that it computes, where a plan is in lanes (plan/lanes/lanes.py); None where it computes
+    # The part of the rows that it computes in a plan in lanes (plan/lanes/lanes.py); None where it computes
     # all of them.
     lane: int | None = None
 
