@@ -18,6 +18,12 @@ from onnxpuma.roles.local.memory import MemoryModel
 from tests.plan.conftest import model_of
 from tests.plan.test_together import run_together
 
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "LEAST", 0)
+
+
 FAR = Network(bandwidth=1e7, latency=0.02)
 WIDTH, HEADS = 8, 2
 RNG = np.random.default_rng(5)

@@ -19,6 +19,7 @@ from onnxpuma.plan.plan import Plan, Step, rounds_of, total
 from onnxpuma.plan.timeline import course_of
 
 LANES = 2
+LEAST = 10**8  # bits of a plan, from which on lanes are worth their steps
 LONG = 0.005  # seconds one way, from which on a link is long
 # Of the time that rounds take, how much bytes must take, in the plan and in the steps that are cut.
 TRAVEL = 0.05
@@ -67,7 +68,7 @@ def _laid_out(plan: Plan) -> Plan:
     def travels(bits: int) -> bool:
         return network.seconds(Cost(0, bits)) >= TRAVEL * network.seconds(Cost(cost.rounds))
 
-    if network.latency < LONG or not travels(cost.bits) or _weights(plan) > WEIGHTS:
+    if cost.bits < LEAST or network.latency < LONG or not travels(cost.bits) or _weights(plan) > WEIGHTS:
         return plan
     steps = [step.numbered(index) for index, step in enumerate(Cutting(plan.opset, LANES).run(plan))]
     found = replace(plan, steps=tuple(steps))
