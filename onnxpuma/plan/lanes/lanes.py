@@ -19,7 +19,7 @@ from onnxpuma.plan.plan import Plan, Step, rounds_of, total
 from onnxpuma.plan.timeline import course_of
 
 LANES = 2
-LEAST = 10**8  # bits of a plan, from which on lanes are worth their steps
+LEAST = 10**9  # bits of a plan, from which on lanes are worth their steps
 LONG = 0.005  # seconds one way, from which on a link is long
 # Of the time that rounds take, how much bytes must take, in the plan and in the steps that are cut.
 TRAVEL = 0.05
