@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping
 from dataclasses import replace
+from weakref import ref
 
 import numpy as np
 import onnx
@@ -17,12 +19,6 @@ from onnxpuma.plan.plan import Plan
 from onnxpuma.roles.local.memory import MemoryModel
 from tests.plan.conftest import model_of
 from tests.plan.test_together import run_together
-
-
-@pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "LEAST", 0)
-
 
 FAR = Network(bandwidth=1e7, latency=0.02)
 WIDTH, HEADS = 8, 2
@@ -136,6 +132,16 @@ def test_where_lanes_gain_nothing(rows: int, network: Network) -> None:
     assert in_lanes(plan) is plan
     assert cost_in_lanes(plan) == plan.cost
     assert links_seconds(plan, network, 1.0) == network.seconds(plan.cost)
+
+
+@pytest.mark.parametrize("rows", [63, 64])
+def test_a_plan_is_freed_with_its_last_user(rows: int) -> None:
+    _, plan, _ = planned(*layer(), {"x": reals(1, rows, WIDTH)})
+    assert (in_lanes(plan) is plan) == (rows == 63)
+    seen = ref(plan)
+    del plan
+    gc.collect()
+    assert seen() is None
 
 
 def test_large_models_read_each_weight_once(monkeypatch: pytest.MonkeyPatch) -> None:

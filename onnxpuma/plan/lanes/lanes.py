@@ -19,14 +19,14 @@ from onnxpuma.plan.plan import Plan, Step, rounds_of, total
 from onnxpuma.plan.timeline import course_of
 
 LANES = 2
-LEAST = 10**9  # bits of a plan, from which on lanes are worth their steps
 LONG = 0.005  # seconds one way, from which on a link is long
 # Of the time that rounds take, how much bytes must take, in the plan and in the steps that are cut.
 TRAVEL = 0.05
 WEIGHTS = 10**9  # elements of all weights: larger models may be streamed, and each lane reads them anew
 LATER = 1.05  # times the rounds of a plan, that it may take in lanes
 
-_laned: WeakKeyDictionary[Plan, Plan] = WeakKeyDictionary()
+# None for a plan that stays whole: a plan that stood for itself here would never be freed.
+_laned: WeakKeyDictionary[Plan, Plan | None] = WeakKeyDictionary()
 
 
 def lanes_of(plan: Plan) -> int:
@@ -36,10 +36,10 @@ def lanes_of(plan: Plan) -> int:
 
 def in_lanes(plan: Plan) -> Plan:
     """The plan that servers run for this one, found once: itself where lanes gain nothing."""
-    found = _laned.get(plan)
-    if found is None:
-        found = _laned[plan] = _laid_out(plan)
-    return found
+    if plan not in _laned:
+        found = _laid_out(plan)
+        _laned[plan] = None if found is plan else found
+    return _laned[plan] or plan
 
 
 def cost_in_lanes(plan: Plan) -> Cost:
@@ -68,7 +68,7 @@ def _laid_out(plan: Plan) -> Plan:
     def travels(bits: int) -> bool:
         return network.seconds(Cost(0, bits)) >= TRAVEL * network.seconds(Cost(cost.rounds))
 
-    if cost.bits < LEAST or network.latency < LONG or not travels(cost.bits) or _weights(plan) > WEIGHTS:
+    if network.latency < LONG or not travels(cost.bits) or _weights(plan) > WEIGHTS:
         return plan
     steps = [step.numbered(index) for index, step in enumerate(Cutting(plan.opset, LANES).run(plan))]
     found = replace(plan, steps=tuple(steps))
