@@ -46,6 +46,13 @@ def pytest_collection() -> Iterator[None]:
         gc.enable()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _out_of_sight() -> None:
+    """So does what earlier files have left in memory."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _servers_fork() -> Iterator[None]:
     """Servers of a LocalCluster fork from a process that has loaded the package."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import io
 import re
 import sys
@@ -112,6 +113,16 @@ def text_of(path: Path) -> str:
 def nodes_of(path: Path) -> list[ast.AST]:
     """All nodes of a file's syntax tree, the module first. Each file is parsed once for all rules."""
     return list(ast.walk(ast.parse(text_of(path))))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _trees() -> Iterator[None]:
+    """Syntax trees have no cycles: nobody needs to walk these millions of nodes in search of garbage."""
+    gc.disable()
+    yield
+    for kept in (text_of, nodes_of, imported, exists):
+        kept.cache_clear()
+    gc.enable()
 
 
 def hold(complaints: Iterable[str]) -> None:
