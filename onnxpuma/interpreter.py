@@ -19,9 +19,10 @@ from onnxpuma.ops.beside import whole
 from onnxpuma.ops.content import Content
 from onnxpuma.ops.spread import truncated
 from onnxpuma.plan.lanes.lanes import in_lanes, lanes_of
+from onnxpuma.plan.lanes.waiting import Waiting
 from onnxpuma.plan.plan import Plan, Step
 from onnxpuma.plan.streaming import reads
-from onnxpuma.plan.timeline import Uses, course_of
+from onnxpuma.plan.timeline import Uses
 
 OFTEN = 4  # steps of a plan that are alike, from which on one is rehearsed for all
 SMALL = 1 << 24  # bits that such a step sends at most
@@ -100,12 +101,8 @@ class _Run:
         repertoire.begin()
         self._alike = [_alike(step) for step in plan.steps]
         self._often = {content for content, count in Counter(self._alike).items() if count >= OFTEN}
-        self._done, self._told = 0, -1
-        course = course_of(plan)
-        self._readers = course.readers
-        self._missing = list(course.sources)  # by step: how many steps still compute its inputs
-        self._ready = [step for step, missing in zip(plan.steps, self._missing, strict=True) if not missing]
-        self._lanes = lanes_of(plan)
+        self._done = 0
+        self._waiting, self._lanes = Waiting(plan), lanes_of(plan)
 
     def rounds(self, progress: Progress | None) -> Protocol[None]:
         """The whole run: a yield is an exchange, with the words of all steps that run in one lane.
@@ -114,11 +111,12 @@ class _Run:
         turn of each. A step of no lane runs where it becomes ready.
         """
         lanes: list[list[_Going]] = [[] for _ in range(self._lanes)]
+        told = -1
         while True:
             first = True  # of the exchanges of this round
             for lane, running in enumerate(lanes):
                 running[:] = [one for one in running if self._goes_on(one)]
-                while due := self._due(lane):  # a step that ends at once may make others ready
+                while due := self._waiting.due(lane):  # a step that ends at once may make others ready
                     running += [one for step in due if self._goes_on(one := self._started(step))]
                 if not running:
                     continue
@@ -128,19 +126,12 @@ class _Run:
                     self._report.rounds += 1
                     oldest.use.rounds += 1
                 first = False
-                if progress is not None and self._told < self._done:
-                    self._told = self._done
+                if progress is not None and told < self._done:
+                    told = self._done
                     progress(self._done, len(self._plan.steps), oldest.step.label)
                 yield
-            if first and not self._ready:
+            if first and not self._waiting.ready:
                 return
-
-    def _due(self, lane: int) -> list[Step]:
-        """The steps that may start in this lane now; they are ready no more."""
-        due = [step for step in self._ready if step.lane in (None, lane)]
-        if due:
-            self._ready = [step for step in self._ready if step.lane not in (None, lane)]
-        return due
 
     def _started(self, step: Step) -> _Going:
         """A step that begins. A small step has pivots of its own in turn. They begin at the same one for all
@@ -185,10 +176,7 @@ class _Run:
             self._watched(step, outputs)
         for name in self._uses.over(step):
             self._values.pop(name, None)
-        for reader in self._readers[step.index]:
-            self._missing[reader] -= 1
-            if not self._missing[reader]:
-                self._ready.append(self._plan.steps[reader])
+        self._waiting.ended(step)
 
     def _operands(self, step: Step) -> list[Any]:
         values = self._values

@@ -144,6 +144,12 @@ def test_a_plan_is_freed_with_its_last_user(rows: int) -> None:
     assert seen() is None
 
 
+def test_a_plan_for_short_links_is_not_priced() -> None:
+    _, plan, _ = planned(*layer(), {"x": reals(1, 64, WIDTH)}, replace(FAR, latency=1e-3))
+    assert in_lanes(plan) is plan
+    assert "cost" not in plan.__dict__
+
+
 def test_large_models_read_each_weight_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lanes, "WEIGHTS", 100)
     _, plan, _ = planned(*layer(), {"x": reals(1, 64, WIDTH)})

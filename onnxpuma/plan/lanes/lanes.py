@@ -9,14 +9,13 @@ is local; all else are the same protocols, with the same masks, on fewer rows.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 from onnxpuma.mpc.cost import Cost, Network
 from onnxpuma.plan.lanes.cutting import Cutting
+from onnxpuma.plan.lanes.waiting import Waiting
 from onnxpuma.plan.plan import Plan, Step, rounds_of, total
-from onnxpuma.plan.timeline import course_of
 
 LANES = 2
 LONG = 0.005  # seconds one way, from which on a link is long
@@ -63,12 +62,15 @@ def links_seconds(plan: Plan, network: Network, computing: float) -> float:
 
 
 def _laid_out(plan: Plan) -> Plan:
-    network, cost = plan.network, plan.cost
+    network = plan.network
+    if network.latency < LONG:  # such a plan need not be priced
+        return plan
+    cost = plan.cost
 
     def travels(bits: int) -> bool:
         return network.seconds(Cost(0, bits)) >= TRAVEL * network.seconds(Cost(cost.rounds))
 
-    if network.latency < LONG or not travels(cost.bits) or _weights(plan) > WEIGHTS:
+    if not travels(cost.bits) or _weights(plan) > WEIGHTS:
         return plan
     steps = [step.numbered(index) for index, step in enumerate(Cutting(plan.opset, LANES).run(plan))]
     found = replace(plan, steps=tuple(steps))
@@ -84,30 +86,18 @@ def _weights(plan: Plan) -> int:
 
 def _rounds(plan: Plan) -> int:
     """The rounds of a run in lanes, as `onnxpuma.interpreter` takes them."""
-    course, lanes = course_of(plan), lanes_of(plan)
-    missing = list(course.sources)
-    ready = deque(step for step, sources in zip(plan.steps, missing, strict=True) if not sources)
-    running: list[list[tuple[Step, int]]] = [[] for _ in range(lanes)]
-    rounds = 0
+    waiting, rounds = Waiting(plan), 0
+    running: list[list[tuple[Step, int]]] = [[] for _ in range(lanes_of(plan))]
 
-    def over(step: Step, left: int) -> bool:
-        if left:
-            return False
-        for reader in course.readers[step.index]:
-            missing[reader] -= 1
-            if not missing[reader]:
-                ready.append(plan.steps[reader])
-        return True
+    def goes_on(step: Step, left: int) -> bool:
+        if not left:
+            waiting.ended(step)
+        return bool(left)
 
-    while ready or any(running):
-        for lane in range(lanes):
-            running[lane] = [(step, left - 1) for step, left in running[lane] if not over(step, left - 1)]
-            due = [step for step in ready if step.lane in (None, lane)]
-            while due:
-                for step in due:
-                    ready.remove(step)
-                    if not over(step, rounds_of(step)):
-                        running[lane].append((step, rounds_of(step)))
-                due = [step for step in ready if step.lane in (None, lane)]
-        rounds += any(map(bool, running))
+    while waiting.ready or any(running):
+        for lane, steps in enumerate(running):
+            steps[:] = [(step, left - 1) for step, left in steps if goes_on(step, left - 1)]
+            while due := waiting.due(lane):
+                steps += [(step, rounds_of(step)) for step in due if goes_on(step, rounds_of(step))]
+        rounds += any(running)
     return rounds
