@@ -20,6 +20,7 @@ from onnxpuma.mpc import ring
 from onnxpuma.mpc.buffers import apart, bytes_of, together
 from onnxpuma.mpc.prf import PartyKeys
 from onnxpuma.mpc.ring.arrays import nothing
+from onnxpuma.mpc.ring.places import Places
 from onnxpuma.mpc.ring.words import WIDEST, Words
 from onnxpuma.transport.link import Link, Tag
 
@@ -180,9 +181,9 @@ class Party:
         """The next PRF words under K_key (key mod 3), which its two holders derive alike."""
         return self.keys.draw(key % 3, shape, bits)
 
-    def draw_all(self, key: int, targets: Sequence[memoryview]) -> None:
-        """Overwrite bytes with what a draw of so many bytes each yields, one after the other."""
-        self.keys.draw_all(key % 3, targets)
+    def draw_all(self, key: int, places: Places) -> None:
+        """Overwrite arrays with what a draw of each would yield, one after the other."""
+        self.keys.draw_all(key % 3, places)
 
     def alone(self, draw: Callable[[], Words]) -> Words:
         """Words that this party draws anew in each run, from no key: nobody replays them (mpc/replay/)."""
@@ -204,6 +205,14 @@ class Party:
         for twin in (U, V):
             self.queued += packed.nbytes
             self._outgoing.setdefault((pivot + twin) % 3, []).append(packed)
+
+    def send_all(self, peer: int, packed: bytes, sizes: Sequence[int]) -> None:
+        """`send` words that are packed already: buffers of these sizes, which lie one after the other."""
+        self.queued += len(packed)
+        view, first, buffers = memoryview(packed), 0, self._outgoing.setdefault(peer % 3, [])
+        for size in sizes:
+            buffers.append(view[first : first + size])
+            first += size
 
     def expect(self, peer: int, shape: tuple[int, ...], bits: int) -> Later:
         """Announce words of Z_2^bits that `peer` sends in this round."""

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.ring.arrays import empty, within
 from onnxpuma.mpc.ring.keys import BLOCK_BYTES, key_stream
+from onnxpuma.mpc.ring.places import Places
 from onnxpuma.mpc.ring.words import Words, word_type
 
 KEY_BYTES = 16
@@ -34,7 +35,7 @@ class Stream(Protocol):
 
     def draw(self, shape: tuple[int, ...], bits: int) -> Words: ...
 
-    def draw_all(self, targets: Sequence[memoryview]) -> None: ...
+    def draw_all(self, places: Places) -> None: ...
 
 
 def fresh_key() -> bytes:
@@ -112,15 +113,19 @@ class AesStream:
         offset = self._cut(size)
         return within(self._ahead, offset, shape, bits)
 
-    def draw_all(self, targets: Sequence[memoryview]) -> None:
-        """Overwrite bytes with what draws of as many bytes each would yield, one after the other."""
-        for target in targets:
-            size = len(target)
+    def draw_all(self, places: Places) -> None:
+        """Overwrite arrays with what draws of as many bytes each would yield, one after the other."""
+        if places.longest <= _SHORT and 0 < places.total <= self._left:
+            places.fill(self._ahead, _AHEAD - self._left)
+            self._left -= places.total
+            return
+        for view in places.views:
+            size = len(view)
             if size > _SHORT:
-                self._fill(target)
+                self._fill(view)
             else:
                 offset = self._cut(size)
-                target[:] = self._ahead.data[offset : offset + size]
+                view[:] = self._ahead.data[offset : offset + size]
 
     def _cut(self, size: int) -> int:
         """Where in the piece that is computed ahead the bytes of a short draw begin."""
@@ -160,9 +165,9 @@ class PartyKeys:
         """The next words of K_key. Raises KeyError if this party does not hold it."""
         return self._streams[key].draw(shape, bits)
 
-    def draw_all(self, key: int, targets: Sequence[memoryview]) -> None:
-        """Overwrite bytes with the next draws of K_key, a draw each."""
-        self._streams[key].draw_all(targets)
+    def draw_all(self, key: int, places: Places) -> None:
+        """Overwrite arrays with the next draws of K_key, a draw each."""
+        self._streams[key].draw_all(places)
 
     def secrets(self) -> dict[int, bytes]:
         """The two keys, by component: for the audit of a canary by the model's owner, and for nobody else."""

@@ -1,8 +1,9 @@
-"""A round's draws from one key in one call, and its words from one peer in another.
+"""A round's draws from one key in one call, its words for a peer in another, and those from one in a third.
 
 A program's arrays are never those of another value, so words may be drawn when the round begins, and all that
-one message brings may be unpacked when the first of it is read. The streams of keys and the order of messages
-stay as they are.
+one message brings may be unpacked when the first of it is read. Words that leave are packed side by side where
+the protocol sends them, and sent when the round ends. The streams of keys and the order of messages stay as
+they are.
 """
 
 from __future__ import annotations
@@ -10,7 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from onnxpuma.mpc.buffers import bytes_of
-from onnxpuma.mpc.replay.program import Calls, Stage, Target, as_bytes
+from onnxpuma.mpc.replay.program import Calls, Stage
+from onnxpuma.mpc.ring.again import again_with
+from onnxpuma.mpc.ring.arrays import empty
+from onnxpuma.mpc.ring.places import Places
+from onnxpuma.mpc.ring.tape import packed
 from onnxpuma.mpc.ring.words import Words
 
 # What a rehearsal notes of single words, in the place of calls: `arranged` makes calls of them.
@@ -18,6 +23,14 @@ from onnxpuma.mpc.ring.words import Words
 
 def draw(key: int, into: Words) -> None:
     """The next words of K_key go to this array."""
+
+
+def send(peer: int, words: Words, bits: int) -> None:
+    """The words of this array go to the peer: contiguous ones."""
+
+
+def tell(pivot: int, words: Words, bits: int) -> None:
+    """They go to both twins of the pivot."""
 
 
 def expect(peer: int, shape: tuple[int, ...], bits: int) -> None:
@@ -31,17 +44,17 @@ def arrive(number: int, into: Words, bits: int) -> None:
 def arranged(stage: Stage, rounds: Sequence[Calls]) -> list[Calls]:
     """The same calls for the rounds of a program and for what follows them."""
     place: dict[int, tuple[int, int]] = {}  # of a message by its number: its group, and its place there
-    groups: list[list[Target | None]] = []
+    groups: list[list[tuple[Words | None, int]]] = []
     found = []
     for calls in rounds:
-        draws: dict[int, list[memoryview]] = {}
+        draws: dict[int, list[tuple[Words, int]]] = {}
         awaited: dict[int, tuple[int, list[int]]] = {}  # by peer: a group, and the sizes of its buffers
         rest: Calls = []
         for call in calls:
             function, arguments = call
             if function is draw:
                 key, into = arguments
-                draws.setdefault(key % 3, []).append(as_bytes(into))
+                draws.setdefault(key % 3, []).append((into, 8 * into.itemsize))
             elif function is expect:
                 peer, shape, bits = arguments
                 if peer % 3 not in awaited:
@@ -50,27 +63,52 @@ def arranged(stage: Stage, rounds: Sequence[Calls]) -> list[Calls]:
                 group, sizes = awaited[peer % 3]
                 place[len(place)] = group, len(sizes)
                 sizes.append(bytes_of(shape, bits))
-                groups[group].append(None)
+                groups[group].append((None, bits))
             else:
                 rest.append(call)
-        first: Calls = [(stage.draw_all, (key, tuple(views))) for key, views in draws.items()]
+        first: Calls = [(stage.draw_all, (key, Places(arrays))) for key, arrays in draws.items()]
         first += [(stage.expect_all, (peer, tuple(sizes))) for peer, (_, sizes) in awaited.items()]
-        found.append(first + rest)
+        found.append(first + _packed_side_by_side(stage, rest))
     return _unpacked_at_once(stage, found, place, groups)
+
+
+def _packed_side_by_side(stage: Stage, calls: Calls) -> Calls:
+    """Words for a peer packed into one array; in a round that also sends words of its own, each as it is."""
+    own = any(f is again_with and a[2] in (stage.send, stage.tell) for f, a in calls)
+    sizes: dict[int, list[int]] = {}  # by peer: of its buffers
+    leaving: list[tuple[int, int, Words, int, int]] = []  # place of the call, peer, words, bits, first byte
+    found: Calls = []
+    for function, arguments in calls:
+        if function is not send and function is not tell:
+            found.append((function, arguments))
+            continue
+        to, words, bits = arguments
+        if own:
+            found.append((stage.send if function is send else stage.tell, arguments))
+            continue
+        for peer in (to % 3,) if function is send else ((to + 1) % 3, (to + 2) % 3):
+            known = sizes.setdefault(peer, [])
+            leaving.append((len(found), peer, words, bits, sum(known)))
+            known.append(bytes_of(words.shape, bits))
+            found.append((packed, ()))
+    room = {peer: empty(sum(known), 8) for peer, known in sizes.items()}
+    for place, peer, words, bits, start in leaving:
+        found[place] = packed, (room[peer][start : start + bytes_of(words.shape, bits)], words, bits)
+    return found + [(stage.send_all, (peer, room[peer], tuple(known))) for peer, known in sizes.items()]
 
 
 def _unpacked_at_once(
     stage: Stage,
     rounds: Sequence[Calls],
     place: dict[int, tuple[int, int]],
-    groups: list[list[Target | None]],
+    groups: list[list[tuple[Words | None, int]]],
 ) -> list[Calls]:
     for calls in rounds:
         for function, arguments in calls:
             if function is arrive:
                 number, into, bits = arguments
                 group, position = place[number]
-                groups[group][position] = Target(bits, into)
+                groups[group][position] = into, bits
     done: set[int] = set()
     found = []
     for calls in rounds:
@@ -82,6 +120,6 @@ def _unpacked_at_once(
             group = place[call[1][0]][0]
             if group not in done:
                 done.add(group)
-                kept.append((stage.arrive_all, (group, tuple(groups[group]))))
+                kept.append((stage.arrive_all, (group, Places(groups[group]))))
         found.append(kept)
     return found

@@ -20,8 +20,8 @@ from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.forms.weights import Weights
 from onnxpuma.mpc.party import Arriving, Later, Maybe, Party, Protocol, taken
-from onnxpuma.mpc.ring.packing import unpack_into
-from onnxpuma.mpc.ring.words import Words, word_type
+from onnxpuma.mpc.ring.places import Places
+from onnxpuma.mpc.ring.words import Words
 
 Calls: TypeAlias = "list[tuple[Callable[..., Any], tuple[Any, ...]]]"
 
@@ -53,9 +53,9 @@ class Stage:
         """Take an input as it is."""
         self.own[place] = taken(self.inputs[number])
 
-    def draw_all(self, key: int, targets: tuple[memoryview, ...]) -> None:
+    def draw_all(self, key: int, places: Places) -> None:
         """Overwrite arrays with the next words of K_key."""
-        self.party.draw_all(key, targets)
+        self.party.draw_all(key, places)
 
     def send(self, peer: int, words: Words, bits: int) -> None:
         self.party.send(peer, _sent(words, bits), bits)
@@ -63,36 +63,18 @@ class Stage:
     def tell(self, pivot: int, words: Words, bits: int) -> None:
         self.party.tell(pivot, _sent(words, bits), bits)
 
+    def send_all(self, peer: int, packed: Words, sizes: tuple[int, ...]) -> None:
+        """Send what a round has packed for a peer: buffers of these sizes. They may leave after the program
+        has run again."""
+        self.party.send_all(peer, packed.tobytes(), sizes)
+
     def expect_all(self, peer: int, sizes: tuple[int, ...]) -> None:
         """Announce the words of a message: the next number of `arrive_all`."""
         self.coming.append(self.party.expect_all(peer, sizes))
 
-    def arrive_all(self, number: int, targets: tuple[Target | None, ...]) -> None:
-        """Unpack buffers, each to its array; None: nobody reads it."""
-        for buffer, target in zip(self.coming[number].take(), targets, strict=True):
-            if target is not None:
-                target.unpack(buffer)
-
-
-class Target:
-    """Where words of a message go."""
-
-    __slots__ = ("_bits", "_bytes", "_into")
-
-    def __init__(self, bits: int, into: Words) -> None:
-        self._bits, self._into = bits, into
-        self._bytes = as_bytes(into) if bits == 8 * into.itemsize else None
-
-    def unpack(self, buffer: memoryview) -> None:
-        if self._bytes is not None:
-            self._bytes[:] = buffer
-        else:
-            unpack_into(buffer, self._bits, self._into)
-
-
-def as_bytes(words: Words) -> memoryview:
-    """The bytes of an array of a program."""
-    return words.reshape(-1).view(word_type(8)).data
+    def arrive_all(self, number: int, places: Places) -> None:
+        """Unpack the buffers of a message, each to its array."""
+        places.unpack(self.coming[number].take())
 
 
 def _sent(words: Words, bits: int) -> Words:

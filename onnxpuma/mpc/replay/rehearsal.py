@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
+import numpy as np
+
 from onnxpuma.mpc.forms import Form
 from onnxpuma.mpc.forms.weights import Weights
 from onnxpuma.mpc.party import Later, Maybe, Party, Protocol, taken
@@ -17,6 +19,7 @@ from onnxpuma.mpc.replay import arranged
 from onnxpuma.mpc.replay.program import Calls, Output, Program, Result, Stage, parts
 from onnxpuma.mpc.ring.arrays import zeros
 from onnxpuma.mpc.ring.noted import Noted, Notes
+from onnxpuma.mpc.ring.tape import taped
 from onnxpuma.mpc.ring.words import Words
 
 LARGEST = 1 << 23  # bytes of the arrays of a program
@@ -46,10 +49,24 @@ class Scribe(Party):
         raise TypeError("words that a party draws alone are drawn anew in each run")
 
     def send(self, peer: int, words: Words, bits: int) -> None:
-        self._notes.later(self._stage.send, peer, words, bits)
+        self._goes(arranged.send, self._stage.send, peer, words, bits)
 
     def tell(self, pivot: int, words: Words, bits: int) -> None:
-        self._notes.later(self._stage.tell, pivot, words, bits)
+        self._goes(arranged.tell, self._stage.tell, pivot, words, bits)
+
+    def _goes(
+        self, function: Callable[..., None], now: Callable[..., None], to: int, words: Words, bits: int
+    ) -> None:
+        """Note words of a message. now: sends those that each run has of its own."""
+        held: Any = words
+        if isinstance(held, Noted) and held.place is not None:
+            self._notes.later(now, to, words, bits)
+            return
+        held = held.words if isinstance(held, Noted) else held
+        if not (held.flags.c_contiguous and held.flags.aligned):
+            held, scattered = zeros(held.shape, 8 * held.itemsize), held
+            self._notes.note(np.copyto, held, scattered)
+        self._notes.note(function, to, held, bits)
 
     def expect(self, peer: int, shape: tuple[int, ...], bits: int) -> Later:
         number, self._coming = self._coming, self._coming + 1
@@ -129,7 +146,7 @@ def rehearsed(kernel: Callable[..., Protocol[list[Form]]], party: Party, operand
         Result(type(form), form.format, tuple(_settled(each) for each in every))  # type: ignore[arg-type]
         for form, every in zip(forms, written, strict=True)
     ]
-    *calls, tail = arranged.arranged(stage, [*rounds, notes.cut()])
+    *calls, tail = map(taped, arranged.arranged(stage, [*rounds, notes.cut()]))
     return Program(stage, calls, tail, results, notes.size)
 
 

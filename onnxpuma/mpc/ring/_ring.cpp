@@ -16,6 +16,7 @@
 #include "_ring_long.hpp"
 #include "_ring_packed.hpp"
 #include "_ring_steps.hpp"
+#include "_ring_tape.hpp"
 #include "_ring_trees.hpp"
 
 namespace {
@@ -742,6 +743,102 @@ PyObject* py_lift(PyObject*, PyObject* args) {
     Py_RETURN_NONE;
 }
 
+// ---- tapes
+
+template <class T> PyObject* held(const char* name) {
+    PyObject* capsule = PyCapsule_New(new T, name, [](PyObject* object) {
+        delete static_cast<T*>(PyCapsule_GetPointer(object, PyCapsule_GetName(object)));
+    });
+    return capsule;
+}
+
+template <class T> T* in(PyObject* capsule, const char* name) {
+    return static_cast<T*>(capsule ? PyCapsule_GetPointer(capsule, name) : nullptr);
+}
+
+constexpr const char *TAPE = "onnxpuma tape", *PLACES = "onnxpuma places";
+
+// tape(operations) -> a tape; operations: (number, out, a, b or None), or (-1, out, words, bits) to pack
+PyObject* py_tape(PyObject*, PyObject* args) {
+    PyObject* given;
+    if (!PyArg_ParseTuple(args, "O!", &PyList_Type, &given)) return nullptr;
+    PyObject* capsule = held<Tape>(TAPE);
+    Tape* tape = in<Tape>(capsule, TAPE);
+    for (Py_ssize_t i = 0; tape && i < PyList_GET_SIZE(given); ++i) {
+        int operation;
+        PyObject *out, *left, *right;
+        bool added = PyArg_ParseTuple(PyList_GET_ITEM(given, i), "iOOO", &operation, &out, &left, &right);
+        if (added && operation < 0) {
+            const long bits = PyLong_AsLong(right);
+            added = !PyErr_Occurred() && tape->add_packing(out, left, int(bits));
+        } else if (added) {
+            added = tape->add(operation, out, left, right);
+        }
+        if (!added) {
+            Py_DECREF(capsule);
+            return nullptr;
+        }
+    }
+    return capsule;
+}
+
+// play(tape)
+PyObject* py_play(PyObject*, PyObject* given) {
+    const Tape* tape = in<Tape>(given, TAPE);
+    if (!tape) return nullptr;
+    const Unlocked unlocked(tape->bytes() > 8 * FEW_BYTES);
+    tape->play();
+    Py_RETURN_NONE;
+}
+
+// places(targets) -> places; targets: (array or None, bits) each
+PyObject* py_places(PyObject*, PyObject* args) {
+    PyObject* given;
+    if (!PyArg_ParseTuple(args, "O!", &PyList_Type, &given)) return nullptr;
+    PyObject* capsule = held<Places>(PLACES);
+    Places* places = in<Places>(capsule, PLACES);
+    for (Py_ssize_t i = 0; places && i < PyList_GET_SIZE(given); ++i) {
+        PyObject* out;
+        int bits;
+        if (!PyArg_ParseTuple(PyList_GET_ITEM(given, i), "Oi", &out, &bits) || !places->add(out, bits)) {
+            Py_DECREF(capsule);
+            return nullptr;
+        }
+    }
+    return capsule;
+}
+
+// unpack_all(places, buffers): a buffer for each place
+PyObject* py_unpack_all(PyObject*, PyObject* args) {
+    PyObject *capsule, *buffers;
+    if (!PyArg_ParseTuple(args, "OO!", &capsule, &PyList_Type, &buffers)) return nullptr;
+    const Places* places = in<Places>(capsule, PLACES);
+    if (!places) return nullptr;
+    if (PyList_GET_SIZE(buffers) != places->count()) return unfit();
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(buffers); ++i) {
+        Py_buffer view;
+        if (PyObject_GetBuffer(PyList_GET_ITEM(buffers, i), &view, PyBUF_SIMPLE) != 0) return nullptr;
+        const bool fit = places->unpack(i, static_cast<const uint8_t*>(view.buf), view.len);
+        PyBuffer_Release(&view);
+        if (!fit) return unfit();
+    }
+    Py_RETURN_NONE;
+}
+
+// fill(places, buffer, offset): one after the other, each from a multiple of 8 bytes behind the offset on
+PyObject* py_fill(PyObject*, PyObject* args) {
+    PyObject *capsule, *buffer;
+    Py_ssize_t offset;
+    if (!PyArg_ParseTuple(args, "OOn", &capsule, &buffer, &offset)) return nullptr;
+    const Places* places = in<Places>(capsule, PLACES);
+    Views views;
+    const Py_buffer* from = places ? views.take(buffer, PyBUF_SIMPLE) : nullptr;
+    if (!from) return nullptr;
+    if (offset < 0 || offset > from->len) return unfit();
+    if (!places->fill(static_cast<const uint8_t*>(from->buf) + offset, from->len - offset)) return unfit();
+    Py_RETURN_NONE;
+}
+
 // ---- settings
 
 PyObject* py_levels(PyObject*, PyObject*) {
@@ -800,6 +897,11 @@ PyMethodDef METHODS[] = {
     {"series_points", py_series_points, METH_VARARGS, "series_points(words, bits, table, multiples, less, out)"},
     {"series_sum", py_series_sum, METH_VARARGS, "series_sum(words, bits, table, harmonics, extra, dealt, sum) -> whether"},
     {"lift", py_lift, METH_VARARGS, "lift(step, bits, carry, u, arrays)"},
+    {"tape", py_tape, METH_VARARGS, "tape(operations) -> a tape"},
+    {"play", py_play, METH_O, "play(tape)"},
+    {"places", py_places, METH_VARARGS, "places(targets) -> places"},
+    {"unpack_all", py_unpack_all, METH_VARARGS, "unpack_all(places, buffers)"},
+    {"fill", py_fill, METH_VARARGS, "fill(places, buffer, offset)"},
     {"levels", py_levels, METH_NOARGS, "levels() -> names, best first"},
     {"level", py_level, METH_NOARGS, "level() -> name"},
     {"set_level", py_set_level, METH_VARARGS, "set_level(name)"},

@@ -11,6 +11,7 @@
 #include "_ring_fused.hpp"
 #include "_ring_deal.hpp"
 #include "_ring_series.hpp"
+#include "_ring_strips.hpp"
 
 #undef RING_LEVEL
 #undef RING_TARGET

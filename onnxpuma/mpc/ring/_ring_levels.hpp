@@ -21,6 +21,7 @@
 #endif
 
 #include "_ring_cells.hpp"
+#include "_ring_operations.hpp"
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "packing is written for little-endian processors"
@@ -198,6 +199,8 @@ struct Level {
     void (*series_points)(const Points&, ptrdiff_t start, ptrdiff_t count);
     void (*series_sum)(const Series&, ptrdiff_t start, ptrdiff_t count);
     const LiftFunction* lifts;
+    const StripFunction (*strips)[4];
+    const StripFunction (*copies)[4];
     ptrdiff_t fused_rows;             // of a product; one with more is faster as a product of unpacked matrices
 };
 
@@ -206,7 +209,7 @@ constexpr ptrdiff_t ANY_ROWS = PTRDIFF_MAX;
 #define RING_ENTRY(level, usable)                                                                                 \
     {#level, usable, level::gemm<uint32_t>, level::gemm<uint64_t>, level::gemm48, level::pack, level::unpack,    \
      level::LOOPS, level::COINS, level::fused, level::DEALS, level::series_points, level::series_sum, level::LIFTS,  \
-     ANY_ROWS}
+     level::STRIPS, level::COPIES, ANY_ROWS}
 
 #ifdef __x86_64__
 bool has_avx512() {
@@ -220,7 +223,8 @@ const Level LEVELS[] = {
 #ifdef RING_HAS_TILES
     {"amx", ([]() -> bool { return has_avx512() && tiles::usable(); }), tiles::gemm<uint32_t>, tiles::gemm<uint64_t>,
      tiles::gemm<uint64_t>, avx512::pack, avx512::unpack, avx512::LOOPS, avx512::COINS, avx512::fused,
-     avx512::DEALS, avx512::series_points, avx512::series_sum, avx512::LIFTS, 23},
+     avx512::DEALS, avx512::series_points, avx512::series_sum, avx512::LIFTS, avx512::STRIPS,
+     avx512::COPIES, 23},
 #endif
 #ifdef __x86_64__
     RING_ENTRY(avx512, has_avx512),
