@@ -1,9 +1,9 @@
 """A round's draws from one key in one call, its words for a peer in another, and those from one in a third.
 
 A program's arrays are never those of another value, so words may be drawn when the round begins, and all that
-one message brings may be unpacked when the first of it is read. Words that leave are packed side by side where
-the protocol sends them, and sent when the round ends. The streams of keys and the order of messages stay as
-they are.
+one message brings may be unpacked when the first of it is read. Words that leave are packed side by side
+where the protocol sends them, and sent when the round ends. The streams of keys and the order of messages
+stay as they are.
 """
 
 from __future__ import annotations
