@@ -96,7 +96,7 @@ def row_peak(party: Party, x: Split, lengths: np.ndarray, how: Histogram, bits: 
     if role == PIVOT:
         words = reduced(x.words, read)[places]
         top = reduced(words + words.dtype.type((1 << shift) - 1), read) >> word(shift, read)
-        dealt = zeros(table, t)
+        dealt = zeros(table, t, top)
         dealt[indices(len(places)), top] = word(1, t)
         deal(party, p, dealt, table, t)
         yield
