@@ -9,6 +9,7 @@ stay as they are.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from onnxpuma.mpc.buffers import bytes_of
 from onnxpuma.mpc.replay.program import Calls, Stage
@@ -23,6 +24,10 @@ from onnxpuma.mpc.ring.words import Words
 
 def draw(key: int, into: Words) -> None:
     """The next words of K_key go to this array."""
+
+
+def read(number: int, into: Words) -> None:
+    """The words of this input, which has arrived, go to this array."""
 
 
 def send(peer: int, words: Words, bits: int) -> None:
@@ -68,8 +73,20 @@ def arranged(stage: Stage, rounds: Sequence[Calls]) -> list[Calls]:
                 rest.append(call)
         first: Calls = [(stage.draw_all, (key, Places(arrays))) for key, arrays in draws.items()]
         first += [(stage.expect_all, (peer, tuple(sizes))) for peer, (_, sizes) in awaited.items()]
-        found.append(first + _packed_side_by_side(stage, rest))
+        found.append(first + _packed_side_by_side(stage, _read_at_once(stage, rest)))
     return _unpacked_at_once(stage, found, place, groups)
+
+
+def _read_at_once(stage: Stage, calls: Calls) -> Calls:
+    """Inputs that are read one after the other in one call."""
+    found: Calls = []
+    for reads, some in groupby(calls, lambda call: call[0] is read):
+        if not reads:
+            found += some
+            continue
+        numbers, arrays = zip(*[arguments for _, arguments in some], strict=True)
+        found.append((stage.read_all, (numbers, Places([(into, 8 * into.itemsize) for into in arrays]))))
+    return found
 
 
 def _packed_side_by_side(stage: Stage, calls: Calls) -> Calls:

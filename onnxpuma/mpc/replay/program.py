@@ -15,11 +15,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.forms.weights import Weights
 from onnxpuma.mpc.party import Arriving, Later, Maybe, Party, Protocol, taken
+from onnxpuma.mpc.ring.packing import laid_out
 from onnxpuma.mpc.ring.places import Places
 from onnxpuma.mpc.ring.words import Words
 
@@ -45,9 +45,9 @@ class Stage:
         self.party, self.inputs, self.coming = None, [], []
         self.own[:] = [None] * len(self.own)
 
-    def read(self, number: int, into: Words) -> None:
-        """Copy the words of an input, which has arrived."""
-        _copy(taken(self.inputs[number]), into)
+    def read_all(self, numbers: tuple[int, ...], places: Places) -> None:
+        """Copy the words of inputs, which have arrived."""
+        places.unpack([laid_out(taken(self.inputs[number])) for number in numbers])
 
     def bring(self, number: int, place: int) -> None:
         """Take an input as it is."""
@@ -81,12 +81,6 @@ def _sent(words: Words, bits: int) -> Words:
     """Words for a message, which may leave after the program has run again: whole ones are not packed, but
     travel where they lie."""
     return words.copy() if bits == 8 * words.itemsize else words
-
-
-def _copy(words: Words, into: Words) -> None:
-    if words.dtype is not into.dtype and words.dtype != into.dtype:
-        raise ProtocolError(f"words of {words.dtype} for a program of {into.dtype}", "report this fault")
-    into[...] = words
 
 
 @dataclass(frozen=True)

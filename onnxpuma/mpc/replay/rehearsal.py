@@ -97,7 +97,7 @@ class Scribe(Party):
 
         def arrive() -> Words:
             into = zeros(shape, form.bits)
-            self._notes.note(self._stage.read, number, into)
+            self._notes.note(arranged.read, number, into)
             return cast(Words, self._notes.kept(into))
 
         return Later(self, shape, arrive, arrival)
@@ -108,7 +108,7 @@ class Scribe(Party):
             self._notes.note(self._stage.bring, number, found.place)
             return cast(Words, found)
         into = zeros(words.shape, 8 * words.itemsize)
-        self._notes.note(self._stage.read, number, into)
+        self._notes.note(arranged.read, number, into)
         return cast(Words, self._notes.kept(into))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnxpuma.mpc.ring.again import straight
 from onnxpuma.mpc.ring.native import native
 from onnxpuma.mpc.ring.noted import noted
 from onnxpuma.mpc.ring.words import WIDEST, Words, word_type
@@ -149,16 +150,27 @@ class Long:
         return cls(limbs[0], limbs[1].astype(np.uint64, copy=False))
 
 
+def _again(out: Words, low: Words, high: Words, other_low: Words, other_high: Words, total: bool) -> Any:
+    """The call that overwrites what `_products` returned, with its arguments."""
+    return native().long_product, low, high, other_low, other_high, *_matrix(low, other_low), out, total
+
+
+def _matrix(low: Words, other_low: Words) -> tuple[int, int]:
+    """Rows and columns of the products."""
+    shape = np.broadcast(low, other_low).shape
+    return (shape[0] if len(shape) == 2 else 1), shape[-1]
+
+
 @noted
+@straight(_again)
 def _products(low: Words, high: Words, other_low: Words, other_high: Words, total: bool) -> Words | None:
     """Both limbs of products, or of their sums, from the kernel; None where it has none."""
     kernel = native()
     shape = np.broadcast(low, other_low).shape
     if kernel is None or not 1 <= len(shape) <= 2:
         return None
-    rows = shape[0] if len(shape) == 2 else 1
     out = np.empty((2, *(shape[:-1] if total else shape)), np.uint64)
-    made = kernel.long_product(low, high, other_low, other_high, rows, shape[-1], out, total)
+    made = kernel.long_product(low, high, other_low, other_high, *_matrix(low, other_low), out, total)
     return out if made else None
 
 

@@ -33,7 +33,12 @@ class Places:
         if len(buffers) != len(self._arrays):
             raise ProtocolError(f"{len(buffers)} buffers for {len(self._arrays)} arrays", "report this fault")
         if self._kernel is not None:
-            self._kernel.unpack_all(self._held, buffers)
+            try:
+                self._kernel.unpack_all(self._held, buffers)
+            except ValueError as error:
+                raise ProtocolError(
+                    f"words of other bytes than announced: {error}", "report this fault"
+                ) from error
             return
         for buffer, (array, bits) in zip(buffers, self._arrays, strict=True):
             if array is not None:

@@ -114,7 +114,7 @@ def _elementwise(function: np.ufunc, arguments: tuple[Any, ...]) -> list[Operati
             if copies is None:
                 return None
             found += copies
-        ready.append(np.broadcast_to(x, into.shape))
+        ready.append(x if x.shape == into.shape else np.broadcast_to(x, into.shape))
     number = numbers[kind.kind == "i"]
     return [*found, (number, into, ready[0], ready[1] if len(ready) == 2 else None)]
 
