@@ -20,6 +20,7 @@ from onnxpuma.mpc.prf import PartyKeys
 from onnxpuma.mpc.protocols import dpf
 from onnxpuma.mpc.protocols.convert import replicate_sum
 from onnxpuma.mpc.protocols.fourier import all_series
+from onnxpuma.mpc.protocols.histogram import Histogram, row_peak
 from onnxpuma.mpc.protocols.linear import matmul, multiply
 from onnxpuma.mpc.protocols.maximum import row_maximum_by_fours
 from onnxpuma.mpc.protocols.smooth import activation
@@ -62,6 +63,12 @@ def _largest(party: Party, x: Replicated, y: Replicated) -> Protocol[list[Form]]
     return [(yield from row_maximum_by_fours(party, seen, lengths))]
 
 
+def _peak(party: Party, x: Replicated, y: Replicated) -> Protocol[list[Form]]:
+    lengths = np.full(x.shape[0], x.shape[1])
+    seen = see(party, (x - y).flat(), party.next_pivot())
+    return [(yield from row_peak(party, seen, lengths, Histogram(6, 4, 1), 44))]
+
+
 def _branches(party: Party, x: Replicated, y: Replicated) -> Protocol[list[Form]]:
     """It looks at its words, which no protocol may do: nothing stands for it."""
     yield from ()
@@ -75,7 +82,7 @@ def _noisy(party: Party, x: Replicated, y: Replicated) -> Protocol[list[Form]]:
     return [Sum3(party.index, x.first + own, x.format)]
 
 
-KERNELS = [_product, _square, _late, _gelu, _largest, _branches]
+KERNELS = [_product, _square, _late, _gelu, _largest, _peak, _branches]
 Kernel = Callable[..., Protocol[list[Form]]]
 
 
