@@ -14,7 +14,7 @@ from onnxpuma.mpc.replay.rehearsal import COPIED, rehearsed
 from onnxpuma.mpc.ring.native import native_level
 
 MOST = 1 << 26  # bytes of the arrays of all programs of a repertoire
-AT_ONCE = 24  # rehearsals in a run of steps that come once a run
+AT_ONCE = 64  # rehearsals in a run of steps that come once a run
 MOST_SEEN = 1 << 11  # kinds of steps that it remembers
 Kernel = Callable[..., Protocol[list[Form]]]
 
