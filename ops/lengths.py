@@ -15,6 +15,8 @@ from onnxpuma.ops.sight import last, seen
 
 AllBounding = Callable[[Call], Sequence[Bound]]
 
+_GRAIN = 2.0**-20
+
 
 def normalised_rows(call: Use) -> tuple[int, bool]:
     """The elements of a normalised row, and whether its mean is subtracted."""
@@ -116,9 +118,16 @@ def _radius(call: Use) -> float:
     """How much longer the tables make a pair; at least 1, the factor of features that are not rotated."""
     cosines, sines = call.public(1), call.public(2)
     if cosines is not None and sines is not None and cosines.shape == sines.shape:
-        squares = cosines.astype(np.float64) ** 2 + sines.astype(np.float64) ** 2
-        return max(1.0, math.sqrt(float(squares.max(initial=0.0))))
+        return radius_of(cosines, sines)
     return max(1.0, seen(call.given(1)).size + seen(call.given(2)).size)
+
+
+def radius_of(cosines: np.ndarray, sines: np.ndarray) -> float:
+    """The largest root of a sum of squares, and 1, rounded up far beyond the errors of single precision: all
+    positions have the same, so a plan for other ones finds the same bounds."""
+    squares = cosines.astype(np.float64) ** 2 + sines.astype(np.float64) ** 2
+    radius = max(1.0 + _GRAIN, math.sqrt(float(squares.max(initial=0.0))))
+    return math.ceil(radius / _GRAIN) * _GRAIN if math.isfinite(radius) else radius
 
 
 def spread_of_scores(call: Use) -> float:

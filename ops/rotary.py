@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -12,7 +12,7 @@ from onnxpuma.mpc.forms import Form, Shares, Sum3, joined, stacked, trivial
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.ops.factors import factor_bits, public_scale
-from onnxpuma.ops.lengths import rotated
+from onnxpuma.ops.lengths import radius_of, rotated
 from onnxpuma.ops.limits import ROOM, output_in_product
 from onnxpuma.ops.registry import Call, Result, Use, Value, operator
 from onnxpuma.ops.shares import as_shares
@@ -21,21 +21,31 @@ F = TypeVar("F", bound=Form)
 Layout: TypeAlias = Callable[[Any], Any]  # of an array or a form
 Index: TypeAlias = tuple[Any, ...]
 
+_USUAL = 2.0  # a larger radius is none of a rotation
+
 
 def _angles_secret(call: Use) -> bool:
     return call.secret(1) or call.secret(2)
 
 
 def _public_tables(call: Use) -> np.ndarray:
-    """Cosines and sines at each place, (2, batch or 1, sequence, 1, half)."""
+    """Cosines and sines at each place, (2, batch or 1, sequence, 1, columns)."""
     return np.stack([_by_place(call)(np.asarray(call.public(place))) for place in (1, 2)])
 
 
 def _by_place(call: Use) -> Layout:
-    """The rows of a table at the positions, (batch or 1, sequence, 1, half)."""
-    positions, half = call.public(3), _width(call) // 2
+    """The rows of a table at the positions, (batch or 1, sequence, 1, columns)."""
+    positions = call.public(3)
+    return lambda table: (table if positions is None else table[positions])[:, :, None]
 
-    return lambda table: (table if positions is None else table[positions])[:, :, None, :half]
+
+def seen_of_tables(cosines: np.ndarray, sines: np.ndarray) -> Hashable:
+    """All that a plan without positions sees of public tables beside their type and shape: tables of which
+    this is equal are planned alike. None: of these it may see more."""
+    if cosines.shape != sines.shape or cosines.ndim != 3 or not cosines.size:
+        return None
+    radius = radius_of(cosines, sines)
+    return (factor_bits(np.stack([cosines, sines])), radius) if radius < _USUAL else None
 
 
 def _size(call: Use) -> int:
@@ -125,7 +135,8 @@ def rotary(
         turning: Shares = x if isinstance(x, Sum3) else as_shares(party, x, call.reals)
         heads = apart(turning)
         left, right, rest = heads[first], heads[second], heads[..., width:]
-        fraction, (c, s) = public_scale(_public_tables(call))
+        fraction, tables = public_scale(_public_tables(call))
+        c, s = tables[..., : width // 2]
         turned = (
             left.times_integers(c, fraction) - right.times_integers(s, fraction),
             left.times_integers(s, fraction) + right.times_integers(c, fraction),
@@ -134,7 +145,7 @@ def rotary(
     heads = apart(as_shares(party, x, call.reals))
     left, right, rest = heads[first], heads[second], heads[..., width:]
     by_place = _by_place(call)
-    cos, sin = (by_place(as_shares(party, table, call.reals)) for table in (cosines, sines))
+    cos, sin = (by_place(as_shares(party, t, call.reals))[..., : width // 2] for t in (cosines, sines))
     new_left = multiply(party, left, cos) - multiply(party, right, sin)
     new_right = multiply(party, left, sin) + multiply(party, right, cos)
     kept = multiply(party, rest, trivial(party.index, np.ones((1, 1, 1, 1)), call.reals))

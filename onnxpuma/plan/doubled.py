@@ -40,7 +40,7 @@ def with_doubled(state: State, decisions: Decisions | None = None) -> None:
             state.budget.check_time()
         if step.operator.name in PRODUCTS and not step.constant and _weight_of(step) is not None:
             doubles = partial(_doubled, readers, number, least)
-            for n, new in (decisions.changed(("doubles", number), state.steps, doubles) or {}).items():
+            for n, new in (decisions.changed_alike("doubles", number, state.steps, doubles) or {}).items():
                 state.steps[n] = new
 
 

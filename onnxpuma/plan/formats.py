@@ -180,8 +180,8 @@ class _Formats:
 
     def _try(self, number: int, place: int, format: Format) -> bool:
         """Let an output rest in this format, if nothing leaves its range and the network is faster so."""
-        changed = self.decisions.changed(
-            ("rests", number, place, format), self.steps, partial(self._changed, number, place, format)
+        changed = self.decisions.changed_alike(
+            ("rests", place, format), number, self.steps, partial(self._changed, number, place, format)
         )
         for n, new in (changed or {}).items():
             self.steps[n] = new

@@ -57,6 +57,15 @@ class Step:
         made.__dict__.pop("refits", None)
         return made
 
+    def reading(self, inputs: Sequence[Operand | None]) -> Step:
+        """The same step, with all that it has found of itself, with other public inputs that planning cannot
+        tell from its own."""
+        made = object.__new__(Step)
+        made.__dict__.update(self.__dict__, call=altered(self.call, inputs=tuple(inputs)))
+        for name in ("refits", "digest"):
+            made.__dict__.pop(name, None)
+        return made
+
     @cached_property
     def refits(self) -> dict[Hashable, tuple[Sequence[Operand | None], Step]]:
         """The same step with other operands, as found lately (plan/refits.py)."""

@@ -9,6 +9,7 @@ from onnxpuma.plan.bounds.checks import check_steps
 from onnxpuma.plan.bounds.watch import watch_kept
 from onnxpuma.plan.known.numbering import Numbering
 from onnxpuma.plan.known.state import State
+from onnxpuma.plan.known.tables import with_own_tables
 from onnxpuma.plan.plan import Plan, PlannedOutput, Step
 
 
@@ -39,7 +40,7 @@ def scheduled(state: State, numbering: Numbering | None = None) -> Plan:
     held = tuple(v for k, v in state.held.items() if k in wanted)
     state.budget.check_time()
     known_values = {n: k.value for n, k in state.values.items() if k.value is not None}
-    numbered = numbering.numbered(steps)
+    numbered = tuple(with_own_tables(state, numbering.numbered(steps)))
     state.budget.check_time()
     return Plan(
         blueprint.digest,

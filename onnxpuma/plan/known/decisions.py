@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from operator import is_
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from onnxpuma.plan.known.likeness import Changed, Likeness
 from onnxpuma.plan.known.sameness import kept
 from onnxpuma.plan.plan import Step, StepCourse
 
 _Outcome = TypeVar("_Outcome")
-Changed: TypeAlias = dict[int, Step]  # the steps that change, by number
 
 
 class Steps(Protocol):
@@ -44,6 +44,7 @@ class Decisions:
         self._facts: Hashable = None
         self._readers: dict[str, list[int]] = {}
         self._made: dict[Hashable, tuple[dict[int, Step], tuple[tuple[object, ...], Any]]] = {}
+        self._likeness = Likeness(self._readers)
         # Pass -> number -> a step, what its readers ask for, and what it asks for then (plan/formats.py).
         self.of_steps: dict[int, dict[int, tuple[Step, Any, Any]]] = {}
 
@@ -57,6 +58,8 @@ class Decisions:
         if courses != self._courses or facts != self._facts:
             self._courses, self._facts, self._readers = courses, facts, readers_in(steps)
             self._made, self.of_steps = {}, {}
+            self._likeness = Likeness(self._readers)
+        self._likeness.begin()
         return self._readers
 
     def decided(
@@ -88,6 +91,31 @@ class Decisions:
         if old and changed and old is not changed:
             both = old.keys() & changed.keys()
             changed.update((number, kept(old[number], changed[number])) for number in both)
+        return changed
+
+    def changed_alike(
+        self, kind: Hashable, number: int, steps: Steps, decide: Callable[[Steps], Changed | None]
+    ) -> Changed | None:
+        """`changed` for the decision of this kind on a step, which must not depend on names: what one layer
+        has found is taken over by others that are alike (likeness.py)."""
+        key = kind, number
+        before = self._made.get(key)
+        if before is None:
+            return self.changed(key, steps, decide)
+        read, (_, old) = before
+        if all(map(is_, map(steps.__getitem__, read), read.values())):
+            return old
+        now = {n: steps[n] for n in read}
+        question = self._likeness.question(kind, now)
+        if self._likeness.holds(question):
+            changed = self._likeness.again(question, now, old)
+            self._made[key] = now, ((), changed)
+            return changed
+        changed = self.changed(key, steps, decide)
+        looked_at = self._made[key][0]
+        if looked_at.keys() != now.keys():
+            question = self._likeness.question(kind, looked_at)
+        self._likeness.note(question, looked_at, changed)
         return changed
 
 

@@ -9,8 +9,9 @@ identity: later nodes, formats (decisions.py), and what steps keep of themselves
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import is_
 
 from onnxpuma.graph.model import Node
@@ -23,6 +24,7 @@ from onnxpuma.plan.known.numbering import Numbering
 from onnxpuma.plan.known.outline import Outline
 from onnxpuma.plan.known.sameness import kept, same
 from onnxpuma.plan.known.state import Settled, State
+from onnxpuma.plan.known.tables import Tables
 from onnxpuma.plan.known.values import Known
 from onnxpuma.plan.plan import Selection, Step
 
@@ -51,6 +53,7 @@ class Recall:
         self.resting = Decisions()
         self.terms = Decisions()
         self.numbering = Numbering()
+        self._tables = Tables()
         self._outline: Outline | None = None
         self._constants: dict[str, Known] = {}
         self._start: dict[str, Known] = {}
@@ -92,8 +95,9 @@ class Recall:
         before, settled = self._found.get(node.name), None
         if before is not None and (before.node is not node or not before.whole):
             before = None
-        if before is not None and _holds(state, before.read):
-            if before.settled is None or _holds(state, before.settled.late):
+        if before is not None and self._holds(state, before.read, lambda: [node]):
+            readers = partial(_readers, state, before)
+            if before.settled is None or self._holds(state, before.settled.late, readers):
                 _again(state, before)
                 return
             settled = before.settled
@@ -122,6 +126,12 @@ class Recall:
         settled = state.settled if len(steps) == 1 else None
         self._found[node.name] = _Found(node, whole, dict(read), dict(made), steps, list(watched), settled)
 
+    def _holds(
+        self, state: State, read: dict[str, Known | None], nodes: Callable[[], Sequence[Node]]
+    ) -> bool:
+        """Whether the values that were read, for these nodes, are planned alike."""
+        return _same(state, read) or self._tables.stand(state, read, nodes())
+
 
 def _again(state: State, before: _Found) -> None:
     """Change what planning a node changed before."""
@@ -136,9 +146,14 @@ def _again(state: State, before: _Found) -> None:
     _watch(state, before)
 
 
-def _holds(state: State, read: dict[str, Known | None]) -> bool:
+def _same(state: State, read: dict[str, Known | None]) -> bool:
     """Whether the values that were read are the same objects."""
     return all(map(is_, map(state.values.held, read), read.values()))
+
+
+def _readers(state: State, before: _Found) -> list[Node]:
+    """The nodes that planning this one looks ahead to."""
+    return [reader[0] for name in before.made for reader in state.readers.get(name, ()) if reader is not None]
 
 
 def _watch(state: State, before: _Found) -> None:
