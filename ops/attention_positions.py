@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
+from onnxpuma.ops.content import Content, content_of_node
 from onnxpuma.ops.registry import Call, Use
 from onnxpuma.ops.scores import Scores, scores_of
 
@@ -33,6 +35,7 @@ class Heads:
         return self.batch * self.heads * self.queries * self.value_size
 
 
+@lru_cache(maxsize=4)  # one call asks again and again
 def shapes_of(call: Use) -> Heads:
     q, k, v = (call.given(i) for i in range(3))
     cache = call.operand(4)
@@ -72,6 +75,22 @@ def attention_scores(call: Call, spread: float) -> Scores:
     spread: without those numbers, two scores of a row are closer than this.
     """
     s = shapes_of(call)
+    mask, filled = call.operand(3), call.operand(6)
+    known = tuple([None if o is None else o.content for o in (mask, filled)])
+    return scores_of(_beside(_Masked(call), content_of_node(call.node), s, known), s.scores, spread)
+
+
+@dataclass(frozen=True)
+class _Masked:
+    """A call that others stand for: those whose node, shapes and masks are alike."""
+
+    call: Call = field(compare=False)
+
+
+@lru_cache(maxsize=4)  # the layers of a model have one mask
+def _beside(one: _Masked, node: Content, s: Heads, known: tuple[Content | None, ...]) -> np.ndarray | None:
+    """The public numbers beside the scores; None for zeros. known: of the mask and the padding."""
+    call = one.call
     beside = np.zeros((1, 1, 1, s.keys))
     operand = call.operand(3)
     mask = None if operand is None else operand.beside if operand.secret else operand.value
@@ -84,7 +103,7 @@ def attention_scores(call: Call, spread: float) -> Scores:
     elif operand is not None and operand.secret:
         beside[..., operand.shape[-1] :] = -np.inf
     beside = np.where(_in_order(call, s), beside, -np.inf)
-    return scores_of(beside if beside.any() else None, s.scores, spread)
+    return beside if beside.any() else None
 
 
 def planned_lengths(call: Call) -> np.ndarray | None:

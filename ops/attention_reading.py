@@ -36,6 +36,7 @@ def _largest_sum(call: Call) -> float:
     return _MARGIN * head_length(call, 2) * shapes_of(call).keys + 1.0
 
 
+@lru_cache(maxsize=4)
 def numerator_bits(call: Call) -> int:
     """Bits of the ring of the numerators: the smallest that holds their products with the values and saves
     bytes, as products in it are truncated to the full ring; the full one where the weights are an output."""

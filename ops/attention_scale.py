@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -23,6 +24,7 @@ READ = 14  # fraction bits of queries and keys that nothing else reads
 SMALLEST_LATE = 2.0**-4  # a smaller scale is applied to the queries: the scores have no room for it
 
 
+@lru_cache(maxsize=4)  # one call asks again and again
 def scale_of(call: Call) -> float:
     """The factor of the scores, which a softcap multiplies again after the tanh."""
     return given_scale(call) / (cap_of(call) or 1.0)
@@ -63,11 +65,13 @@ def scale_bits(call: Call) -> int:
     return -int(np.floor(np.log2(scale))) + (0 if _is_power(scale) else SCALE_BITS - 1)
 
 
+@lru_cache(maxsize=4)
 def score_format(call: Call) -> Format:
     """The format of the scores before a softcap: of a product of queries and keys, times a late scale."""
     return call.product if is_early(call) else call.product_of(0, 1).finer(scale_bits(call))
 
 
+@lru_cache(maxsize=4)
 def spread_read(call: Call) -> float:
     """The distance that is read: as calibrated or as masks require, and no more than the scores can hold."""
     return min(apart(call), largest_spread(score_format(call)))

@@ -102,9 +102,10 @@ def powers(
 def powers_cost(elements: int, ring: int, how: Reading) -> Cost:
     """From a score less m to its numerator mod 2^ring, Replicated. The first message leaves with the one
     before."""
-    return _shared_cost(elements, ring, how) + replicate_pair_cost(elements, ring)
+    return _shared_cost(elements, ring, how.priced) + replicate_pair_cost(elements, ring)
 
 
+@lru_cache(maxsize=256)  # the layers of a model ask alike
 def _shared_cost(elements: int, ring: int, how: Reading) -> Cost:
     """Of `powers_cost`, the part until the twins have the numerators."""
     shift = EXP_FRACTION - how.numerator
@@ -144,10 +145,10 @@ def numerators(party: Party, parts: Sequence[Powers]) -> Protocol[Replicated]:
 
 
 def all_powers_cost(lengths: np.ndarray, form: type, ring: int, how: Reading) -> Cost:
-    return _all_cost(integers(lengths).tobytes(), form, ring, how)
+    return _all_cost(integers(lengths).tobytes(), form, ring, how.priced)
 
 
-@lru_cache(maxsize=64)  # the layers of a model ask alike
+@lru_cache(maxsize=256)  # the layers of a model ask alike
 def _all_cost(packed: bytes, form: type, ring: int, how: Reading) -> Cost:
     total, lengths = Cost(), integers(np.frombuffer(packed, np.int64))
     for rows, elements in runs(lengths):
@@ -250,7 +251,7 @@ def row_reciprocals_cost(
     lengths: np.ndarray, longest: int, ring: int, how: Reading, network: Network, wider: int = 0
 ) -> Cost:
     """wider: of `reciprocals_at_twins`. Raises ProtocolError where no ring is that wide."""
-    counts = tuple(rows.stop - rows.start for rows, _ in runs(lengths))
+    counts, how = tuple(rows.stop - rows.start for rows, _ in runs(lengths)), how.priced
     way = _way(counts, longest, ring, how, network, wider)
     return _reciprocals_cost(counts, longest, ring, how, way, wider)
 

@@ -8,6 +8,7 @@ numerator of a row be, and the finer they are.
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from onnxpuma.mpc.format import RESTING, Format
@@ -71,6 +72,13 @@ class Reading:
         return max(first, self.shifted_bits)
 
     @property
+    def priced(self) -> Reading:
+        """One and the same for all readings of equal cost: of the spread, only the bits that it takes count.
+        """
+        bits = self.coarse_bits, self.digit_bits
+        return _priced.setdefault((bits, self.peak, self.window, self.fours, self.wide), self)
+
+    @property
     def offset(self) -> float:
         """What is added to a score less m, so that it lies below the top of the window."""
         return self.window.top - self.above
@@ -100,6 +108,9 @@ class Reading:
     def sum_read(self, ring: int) -> int:
         """Fraction bits of the reciprocal of a row's sum: times a numerator, it leaves 4 above the point."""
         return min(24, ring - 4 - self.numerator)
+
+
+_priced: dict[Hashable, Reading] = {}
 
 
 def farthest_apart(spread: float) -> float:

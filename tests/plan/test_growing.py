@@ -147,6 +147,6 @@ def _request(blueprint: Blueprint) -> tuple[dict[str, tuple[int, ...]], dict[str
 
 
 def test_a_plan_that_takes_over_too_much_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnxpuma.plan.known.recall._holds", lambda state, read: True)
+    monkeypatch.setattr(Recall, "_holds", lambda self, state, read, nodes: True)
     with pytest.raises(AssertionError):
         assert_same(blueprint_of("llama"), (3, 4))
