@@ -73,8 +73,7 @@ class Reading:
 
     @property
     def priced(self) -> Reading:
-        """One and the same for all readings of equal cost: of the spread, only the bits that it takes count.
-        """
+        """The first of all readings of equal cost: of the spread, only the bits that it takes count."""
         bits = self.coarse_bits, self.digit_bits
         return _priced.setdefault((bits, self.peak, self.window, self.fours, self.wide), self)
 

@@ -11,17 +11,17 @@ range bounds do not prove.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 from onnxpuma.mpc.cost import Cost, Network
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.ops.limits import ROOM
-from onnxpuma.ops.registry import Operand, altered, widest
+from onnxpuma.ops.registry import Operand, altered
 from onnxpuma.ops.rows import exponent
-from onnxpuma.plan.budget import LOOK, Budget
+from onnxpuma.plan.budget import Budget
+from onnxpuma.plan.known.answers import Asked
 from onnxpuma.plan.known.decisions import Changed, Decisions, Steps
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.plan import Step
@@ -54,15 +54,6 @@ def staying(state: State) -> set[str]:
     return kept
 
 
-class _Asked(NamedTuple):
-    """What a step asks for, where its readers ask for certain formats."""
-
-    # Value at rest that the step makes -> the least format that its readers accept.
-    least: dict[str, Format | None]
-    # The values that it reads -> the format that it accepts.
-    answers: list[tuple[str, Format | None]]
-
-
 @dataclass
 class _Formats:
     """The steps of a plan, which `settle` replaces, and who computes and reads each value."""
@@ -77,16 +68,15 @@ class _Formats:
     decisions: Decisions
     number: int  # of this pass
     budget: Budget
-    # Value at rest -> the least format that its readers accept, None if one accepts no other.
-    least: dict[str, Format | None] = field(default_factory=dict)
 
     def settle(self) -> bool:
         """Choose a format for each value, the last first. Returns whether one has changed."""
-        changed = False
-        for number in self._ask():
+        changed, answers = False, self.decisions.answers(self.number)
+        for number in answers.renew(self.steps, self._asked, self.budget):
             self.budget.check_time()
+            least = answers.asked[number].least
             for place, operand in enumerate(self.steps[number].call.outputs):
-                format = self.least.get(operand.name)
+                format = least.get(operand.name)
                 if format is None or (operand.name, format) in self.tried:
                     continue
                 self.tried.add((operand.name, format))
@@ -96,37 +86,13 @@ class _Formats:
 
     # -- what readers accept ----------------------------------------------------------------------------
 
-    def _ask(self) -> list[int]:
-        """Fill `least`: from the last step to the first, as each answer depends on those of later readers.
-
-        Returns the numbers of the steps that make a value which could rest in another format, in this order.
-        """
-        found: list[int] = []
-        answers: dict[str, list[Format | None]] = {}
-        known = self.decisions.of_steps.setdefault(self.number, {})
-        for number in reversed(range(len(self.steps))):
-            if number % LOOK == 0:
-                self.budget.check_time()
-            step = self.steps[number]
-            wishes = [widest(answers[name]) if name in answers else None for name in step.outputs]
-            before = known.get(number)
-            if before is None or before[0] is not step or before[1] != wishes:
-                before = known[number] = step, wishes, self._asked(step, wishes)
-            asked: _Asked = before[2]
-            if any(asked.least.values()):
-                self.least.update(asked.least)
-                found.append(number)
-            for name, answer in asked.answers:
-                answers.setdefault(name, []).append(answer)
-        return found
-
-    def _asked(self, step: Step, wishes: Sequence[Format | None]) -> _Asked:
+    def _asked(self, step: Step, wishes: Sequence[Format | None]) -> Asked:
         """wishes: what the readers of each output ask for."""
         call = step.call
         stay = tuple([self._stays(step, o) for o in call.outputs])
         question = "asked", step.resolves, step.constant, tuple(wishes), stay
         least, answers = call.content.once(question, lambda: self._by_place(step, wishes))
-        return _Asked(
+        return Asked(
             {call.outputs[place].name: wish for place, wish in least.items()},
             [(call.given(place).name, answer) for place, answer in answers],
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from onnxpuma.graph.model import Node
 from onnxpuma.mpc.cost import USUAL, Network
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget, needed_bytes
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.examine.widths import with_widths
+from onnxpuma.plan.known.likeness import Likeness
 from onnxpuma.plan.known.recall import Recall
+from onnxpuma.plan.known.state import State
 from onnxpuma.plan.owner_policy import Policy
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.plan.prepare import prepare
 from onnxpuma.plan.timeline import course_of
+from onnxpuma.plan.walk import walk
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = {"llama": ROOT / "tests" / "benchmarks" / "llama", "tales": ROOT / "models" / "tales"}
@@ -41,6 +45,7 @@ def planned(
     batch: int = 1,
     network: Network = USUAL,
     recall: Recall | None = None,
+    position: int | None = None,
 ) -> Plan:
     """The plan that reads `new` tokens after `past` others; a model without a cache reads all."""
     caches = [name for name in blueprint.inputs if "past" in name]
@@ -49,7 +54,9 @@ def planned(
     size = {"batch": batch, "sequence": new, "past": past, "total": past + new}
     values: dict[str, Any] = {
         "attention_mask": np.ones((batch, past + new), np.int64),
-        "position_ids": np.broadcast_to(np.arange(past, past + new), (batch, new)),
+        "position_ids": np.broadcast_to(
+            np.arange(new) + (past if position is None else position), (batch, new)
+        ),
     }
     shapes = {}
     for name, spec in blueprint.inputs.items():
@@ -147,6 +154,62 @@ def _request(blueprint: Blueprint) -> tuple[dict[str, tuple[int, ...]], dict[str
 
 
 def test_a_plan_that_takes_over_too_much_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Recall, "_holds", lambda self, state, read, nodes: True)
+    monkeypatch.setattr("onnxpuma.plan.known.recall._holds", lambda state, read: True)
     with pytest.raises(AssertionError):
         assert_same(blueprint_of("llama"), (3, 4))
+
+
+def test_steps_with_rotary_tables_are_planned_once_and_read_the_tables_of_each_position(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recall, visited = Recall(), list[str]()
+    first = planned(blueprint_of("llama"), 20, recall=recall)
+    monkeypatch.setattr("onnxpuma.plan.walk.walk.visit", _noting(visited, walk.visit))
+    second = planned(blueprint_of("llama"), 21, recall=recall)
+    assert "Attention" in visited
+    assert "RotaryEmbedding" not in visited
+    one, other = (
+        [step for step in plan.steps if step.operator.name == "RotaryEmbedding"] for plan in (first, second)
+    )
+    assert one
+    for old, new in zip(one, other, strict=True):
+        assert old.digest != new.digest
+        for operand in new.call.inputs[1:]:
+            assert operand is not None
+            assert operand.value is second.known[operand.name]
+
+
+def _noting(visited: list[str], visit: Callable[[State, Node], bool]) -> Callable[[State, Node], bool]:
+    def noted(state: State, node: Node) -> bool:
+        visited.append(node.op)
+        return visit(state, node)
+
+    return noted
+
+
+def assert_same_at(positions: Sequence[int]) -> None:
+    """Plans for tokens at these positions after 20 others, each from the one before, are those made anew."""
+    blueprint, recall = blueprint_of("llama"), Recall()
+    for position in positions:
+        again = planned(blueprint, 20, position=position, recall=recall)
+        assert told(again) == told(planned(blueprint, 20, position=position)), position
+
+
+def test_tables_of_another_scale_are_planned_again() -> None:
+    """At the first position all cosines are one and all sines zero: they take no fraction bits."""
+    assert_same_at((7, 0, 8))
+
+
+def test_tables_that_are_wrongly_taken_for_alike_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxpuma.plan.known.tables.seen_of_tables", lambda cosines, sines: True)
+    with pytest.raises(AssertionError):
+        assert_same_at((7, 0))
+
+
+def test_layers_that_are_alike_are_decided_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what is taken over is renamed: the plans are those made anew."""
+    taken: list[object] = []
+    again = Likeness.again
+    monkeypatch.setattr(Likeness, "again", lambda self, *given: taken.append(1) or again(self, *given))
+    assert_same(blueprint_of("llama"), (40, 41))
+    assert taken

@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from operator import is_
 from typing import Any, Protocol, TypeVar
 
+from onnxpuma.plan.known.answers import Answers
 from onnxpuma.plan.known.likeness import Changed, Likeness
 from onnxpuma.plan.known.sameness import kept
 from onnxpuma.plan.plan import Step, StepCourse
@@ -45,8 +46,7 @@ class Decisions:
         self._readers: dict[str, list[int]] = {}
         self._made: dict[Hashable, tuple[dict[int, Step], tuple[tuple[object, ...], Any]]] = {}
         self._likeness = Likeness(self._readers)
-        # Pass -> number -> a step, what its readers ask for, and what it asks for then (plan/formats.py).
-        self.of_steps: dict[int, dict[int, tuple[Step, Any, Any]]] = {}
+        self._answers: dict[int, Answers] = {}
 
     def begin(self, steps: Sequence[Step], facts: Hashable = None) -> Mapping[str, Sequence[int]]:
         """Call it before decisions on these steps: value -> the numbers of the steps that read it.
@@ -57,10 +57,14 @@ class Decisions:
         courses = [step.course for step in steps]
         if courses != self._courses or facts != self._facts:
             self._courses, self._facts, self._readers = courses, facts, readers_in(steps)
-            self._made, self.of_steps = {}, {}
+            self._made, self._answers = {}, {}
             self._likeness = Likeness(self._readers)
         self._likeness.begin()
         return self._readers
+
+    def answers(self, turn: int) -> Answers:
+        """What the steps asked for in this pass of the last plan."""
+        return self._answers.setdefault(turn, Answers(self._readers))
 
     def decided(
         self, key: Hashable, steps: Steps, decide: Callable[[Steps], _Outcome], *given: object

@@ -9,9 +9,8 @@ identity: later nodes, formats (decisions.py), and what steps keep of themselves
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from operator import is_
 
 from onnxpuma.graph.model import Node
@@ -95,9 +94,10 @@ class Recall:
         before, settled = self._found.get(node.name), None
         if before is not None and (before.node is not node or not before.whole):
             before = None
-        if before is not None and self._holds(state, before.read, lambda: [node]):
-            readers = partial(_readers, state, before)
-            if before.settled is None or self._holds(state, before.settled.late, readers):
+        if before is not None and (
+            _holds(state, before.read) or self._tables.stand(state, before.read, [node])
+        ):
+            if before.settled is None or self._holds_late(state, before, before.settled):
                 _again(state, before)
                 return
             settled = before.settled
@@ -126,11 +126,12 @@ class Recall:
         settled = state.settled if len(steps) == 1 else None
         self._found[node.name] = _Found(node, whole, dict(read), dict(made), steps, list(watched), settled)
 
-    def _holds(
-        self, state: State, read: dict[str, Known | None], nodes: Callable[[], Sequence[Node]]
-    ) -> bool:
-        """Whether the values that were read, for these nodes, are planned alike."""
-        return _same(state, read) or self._tables.stand(state, read, nodes())
+    def _holds_late(self, state: State, before: _Found, settled: Settled) -> bool:
+        """Whether the values that were read for the readers of a step are planned alike."""
+        if _holds(state, settled.late):
+            return True
+        readers = [r for name in before.made for r in state.readers.get(name, ()) if r is not None]
+        return self._tables.stand(state, settled.late, [node for node, _ in readers])
 
 
 def _again(state: State, before: _Found) -> None:
@@ -146,14 +147,9 @@ def _again(state: State, before: _Found) -> None:
     _watch(state, before)
 
 
-def _same(state: State, read: dict[str, Known | None]) -> bool:
+def _holds(state: State, read: dict[str, Known | None]) -> bool:
     """Whether the values that were read are the same objects."""
     return all(map(is_, map(state.values.held, read), read.values()))
-
-
-def _readers(state: State, before: _Found) -> list[Node]:
-    """The nodes that planning this one looks ahead to."""
-    return [reader[0] for name in before.made for reader in state.readers.get(name, ()) if reader is not None]
 
 
 def _watch(state: State, before: _Found) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from onnxpuma.graph.model import Node
-from onnxpuma.ops.registry import Operand, altered
+from onnxpuma.ops.registry import Operand
 from onnxpuma.ops.rotary import seen_of_tables
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.known.values import Known
@@ -24,7 +24,7 @@ class Tables:
     """What planning sees of the tables of the last plans."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[int, int], tuple[Known, Known, Hashable]] = {}
+        self._seen: dict[tuple[int, ...], tuple[Sequence[Known | None], Hashable]] = {}
 
     def stand(self, state: State, read: Mapping[str, Known | None], nodes: Iterable[Node]) -> bool:
         """Whether the values that were read for these nodes are the same objects now, or tables of them that
@@ -38,23 +38,26 @@ class Tables:
                 return False
             now = [state.values.held(node.inputs[place] or "") for place in _PLACES]
             before = [read.get(node.inputs[place] or "") for place in _PLACES]
-            if not all(map(_alike, before, now)) or self._see(*before) is None:
+            if not all(map(_alike, before, now)):
                 return False
-            if self._see(*before) != self._see(*now):
+            seen = self._see(before)
+            if seen is None or seen != self._see(now):
                 return False
             changed -= names
         return not changed
 
-    def _see(self, cosines: Known | None, sines: Known | None) -> Hashable:
-        assert cosines is not None and cosines.value is not None
-        assert sines is not None and sines.value is not None
-        key = id(cosines), id(sines)
+    def _see(self, tables: Sequence[Known | None]) -> Hashable:
+        """What planning sees of cosines and sines; of those of the last plans it is known."""
+        key = tuple(map(id, tables))
         found = self._seen.get(key)
         if found is None:
             if len(self._seen) >= _NOTED:
                 self._seen.clear()
-            found = self._seen[key] = cosines, sines, seen_of_tables(cosines.value, sines.value)
-        return found[2]
+            cosines, sines = [
+                table.value for table in tables if table is not None and table.value is not None
+            ]
+            found = self._seen[key] = tables, seen_of_tables(cosines, sines)
+        return found[1]
 
 
 def with_own_tables(state: State, steps: Sequence[Step]) -> list[Step]:
