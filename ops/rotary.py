@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Form)
 Layout: TypeAlias = Callable[[Any], Any]  # of an array or a form
 Index: TypeAlias = tuple[Any, ...]
 
-_USUAL = 2.0  # a larger radius is none of a rotation
+_USUAL = 2.0  # a larger number is none of a rotation
 
 
 def _angles_secret(call: Use) -> bool:
@@ -44,8 +44,10 @@ def seen_of_tables(cosines: np.ndarray, sines: np.ndarray) -> Hashable:
     this is equal are planned alike. None: of these it may see more."""
     if cosines.shape != sines.shape or cosines.ndim != 3 or not cosines.size:
         return None
-    radius = radius_of(cosines, sines)
-    return (factor_bits(np.stack([cosines, sines])), radius) if radius < _USUAL else None
+    tables = np.stack([cosines, sines])
+    if not (np.abs(tables) < _USUAL).all():  # nor is it a number
+        return None
+    return factor_bits(tables), radius_of(cosines, sines)
 
 
 def _size(call: Use) -> int:
