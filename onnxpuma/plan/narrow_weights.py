@@ -72,9 +72,9 @@ class _Narrowing:
         for number, step in enumerate(steps):
             if number % LOOK == 0:
                 self.state.budget.check_time()
-            read = [name for name in step.reads if name in self.narrow]
-            if not read:
+            if self.narrow.keys().isdisjoint(step.reads):
                 continue
+            read = [name for name in step.reads if name in self.narrow]
             given = [self.narrow[name] for name in read]
             if step.operator.moves and all(o.weight for o in step.call.secrets):
                 moves = partial(self._moved, number)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import lru_cache
 
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.protocols.dpf import SecretIds
@@ -56,11 +57,17 @@ def watch_kept(state: State) -> None:
         said = Bound(-LARGEST_KEPT, LARGEST_KEPT)
         if name in state.blueprint.known_bounds:
             said = state.blueprint.known_bounds[name].times(KEPT_ROOM)
-        needs = [Need(0, "element", said.size)]
-        needs += [Need(0, "row", said.norm)] if said.norm < math.inf else []
-        for need in (replace(need, below=need.below * (1 + 2.0**-20)) for need in needs):
+        for need in _within(said.size, said.norm):
             if not proved(operand, need):
                 state.watched.add(operand, need)
+
+
+@lru_cache(maxsize=1024)
+def _within(size: float, norm: float) -> list[Need]:
+    """The needs of a kept value whose elements and rows are no larger."""
+    room = 1 + 2.0**-20
+    rows = [Need(0, "row", norm * room)] if norm < math.inf else []
+    return [Need(0, "element", size * room), *rows]
 
 
 def _watched(state: State, call: Call, need: Need) -> Call:

@@ -97,10 +97,10 @@ class Recall:
         if before is not None and (
             _holds(state, before.read) or self._tables.stand(state, before.read, [node])
         ):
-            if before.settled is None or self._holds_late(state, before, before.settled):
+            settled = before.settled
+            if settled is None or _holds(state, settled.late) or self._stand_late(state, before, settled):
                 _again(state, before)
                 return
-            settled = before.settled
         first, others = len(state.steps), _others(state)
         read, made = state.values.noted()
         watched: list[tuple[Operand, Need, Operand | None]] = []
@@ -126,10 +126,8 @@ class Recall:
         settled = state.settled if len(steps) == 1 else None
         self._found[node.name] = _Found(node, whole, dict(read), dict(made), steps, list(watched), settled)
 
-    def _holds_late(self, state: State, before: _Found, settled: Settled) -> bool:
+    def _stand_late(self, state: State, before: _Found, settled: Settled) -> bool:
         """Whether the values that were read for the readers of a step are planned alike."""
-        if _holds(state, settled.late):
-            return True
         readers = [r for name in before.made for r in state.readers.get(name, ()) if r is not None]
         return self._tables.stand(state, settled.late, [node for node, _ in readers])
 

@@ -16,6 +16,7 @@ from onnxpuma.plan.known.state import State
 from onnxpuma.plan.known.values import Known
 from onnxpuma.plan.plan import Step
 
+_OPERATOR = "RotaryEmbedding"
 _PLACES = (1, 2)  # of cosines and sines
 _NOTED = 64  # pairs of tables
 
@@ -30,6 +31,7 @@ class Tables:
         """Whether the values that were read for these nodes are the same objects now, or tables of them that
         are planned alike."""
         changed = {name for name, known in read.items() if state.values.held(name) is not known}
+        left = set(changed)
         for node in nodes:
             names = changed.intersection(node.reads)
             if not names:
@@ -43,8 +45,8 @@ class Tables:
             seen = self._see(before)
             if seen is None or seen != self._see(now):
                 return False
-            changed -= names
-        return not changed
+            left -= names
+        return not left
 
     def _see(self, tables: Sequence[Known | None]) -> Hashable:
         """What planning sees of cosines and sines; of those of the last plans it is known."""
@@ -62,7 +64,7 @@ class Tables:
 
 def with_own_tables(state: State, steps: Sequence[Step]) -> list[Step]:
     """The steps with the tables of this plan. Those whose tables are these already stay the same objects."""
-    return [_own(state, step) if _is_plain(step.call.node) else step for step in steps]
+    return [_own(state, step) if step.operator.name == _OPERATOR else step for step in steps]
 
 
 def _own(state: State, step: Step) -> Step:
@@ -81,7 +83,7 @@ def _table(state: State, operand: Operand) -> Operand:
 
 def _is_plain(node: Node) -> bool:
     """Whether it rotates by tables without positions."""
-    return node.op == "RotaryEmbedding" and not node.domain and len([n for n in node.inputs if n]) == 3
+    return node.op == _OPERATOR and not node.domain and len([n for n in node.inputs if n]) == 3
 
 
 def _alike(one: Known | None, other: Known | None) -> bool:
