@@ -58,8 +58,7 @@ class Step:
         return made
 
     def reading(self, inputs: Sequence[Operand | None]) -> Step:
-        """The same step, with all that it has found of itself, with other public inputs that planning cannot
-        tell from its own."""
+        """The same step with other public inputs, which planning cannot tell from its own."""
         made = object.__new__(Step)
         made.__dict__.update(self.__dict__, call=altered(self.call, inputs=tuple(inputs)))
         for name in ("refits", "digest"):
