@@ -63,7 +63,7 @@ def test_a_plan_in_the_smallest_pieces_is_that_made_at_once() -> None:
         assert told(get(plans, question(length))) == told(planned(blueprint_of("llama", True), length))
 
 
-@pytest.mark.parametrize("pieces", [1, 90, 160, 240])
+@pytest.mark.parametrize("pieces", [1, 90, 130, 160, 230])
 def test_a_plan_that_is_dropped_halfway_changes_no_other(pieces: int) -> None:
     plans = made()
     get(plans, question(15))
