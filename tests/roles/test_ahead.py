@@ -13,6 +13,7 @@ import pytest
 
 from onnxpuma.errors import InputError, RequestTimeoutError, UnsupportedModelError
 from onnxpuma.plan.budget import Budget
+from onnxpuma.roles.request import pieces as pieces_module
 from onnxpuma.roles.request import plans as plans_module
 from onnxpuma.roles.request.ahead import SEEN, WAITING, Ahead
 from onnxpuma.roles.request.pieces import Pieces
@@ -34,6 +35,12 @@ def made() -> Plans:
     return Plans(blueprint_of("llama", True))
 
 
+@pytest.fixture
+def always_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pause asks whether to go on."""
+    monkeypatch.setattr(pieces_module, "ASK_SECONDS", 0.0)
+
+
 class Made:
     """Counts the plans that are begun."""
 
@@ -51,6 +58,7 @@ class Made:
 # ---- plans in pieces ------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("always_asked")
 def test_a_plan_in_the_smallest_pieces_is_that_made_at_once() -> None:
     plans = made()
     for length in LENGTHS:
@@ -63,6 +71,7 @@ def test_a_plan_in_the_smallest_pieces_is_that_made_at_once() -> None:
         assert told(get(plans, question(length))) == told(planned(blueprint_of("llama", True), length))
 
 
+@pytest.mark.usefixtures("always_asked")
 @pytest.mark.parametrize("pieces", [1, 90, 130, 160, 230])
 def test_a_plan_that_is_dropped_halfway_changes_no_other(pieces: int) -> None:
     plans = made()
@@ -119,6 +128,54 @@ def test_while_another_thread_plans_nothing_waits_for_it() -> None:
     assert ahead.busy
 
 
+def test_the_condition_is_asked_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses come often, and the condition may poll sockets."""
+    now, asked, ended = [0.0], list[int](), list[bool]()
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(pieces_module, "ASK_SECONDS", 4.0)
+
+    def work(pause: Callable[[], None]) -> None:
+        for _ in range(100):
+            now[0] += 1.0
+            pause()
+
+    def until() -> bool:
+        asked.append(int(now[0]))
+        return len(asked) % 2 == 0
+
+    pieces = Pieces(work)
+    while not pieces.go_on(until):
+        ended.append(True)
+        now[0] += 400.0  # other work
+    assert len(asked) == 25
+    assert asked[:6] == [4, 8, 412, 416, 820, 824]
+    assert len(ended) == 12
+
+
+def test_a_plan_asks_less_often_than_it_looks_at_the_time() -> None:
+    plans, looks, asked = made(), list[int](), list[int]()
+    budget = Budget.unlimited()
+    begun = plans.begin(question(15), budget)
+    assert begun is not None
+    plans.go_on(begun, lambda: True)
+    own = budget.pause
+    assert own is not None
+
+    def counted() -> None:
+        looks.append(1)
+        own()
+
+    def until() -> bool:
+        asked.append(1)
+        return False
+
+    budget.pause, began = counted, time.perf_counter()
+    assert not plans.go_on(begun, until)
+    assert len(looks) > 100
+    assert len(asked) <= (time.perf_counter() - began) / pieces_module.ASK_SECONDS
+
+
+@pytest.mark.usefixtures("always_asked")
 def test_the_pauses_of_a_plan_count_towards_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     plans, now = made(), [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
