@@ -148,7 +148,7 @@ def all_powers_cost(lengths: np.ndarray, form: type, ring: int, how: Reading) ->
     return _all_cost(integers(lengths).tobytes(), form, ring, how.priced)
 
 
-@lru_cache(maxsize=256)  # the layers of a model ask alike
+@lru_cache(maxsize=64)  # the layers of a model ask alike
 def _all_cost(packed: bytes, form: type, ring: int, how: Reading) -> Cost:
     total, lengths = Cost(), integers(np.frombuffer(packed, np.int64))
     for rows, elements in runs(lengths):

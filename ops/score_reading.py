@@ -109,7 +109,7 @@ class Reading:
         return min(24, ring - 4 - self.numerator)
 
 
-_priced: dict[Hashable, Reading] = {}
+_priced: dict[Hashable, Reading] = {}  # few: windows and histograms are few, and bits are small numbers
 
 
 def farthest_apart(spread: float) -> float:

@@ -164,7 +164,7 @@ def test_steps_with_rotary_tables_are_planned_once_and_read_the_tables_of_each_p
 ) -> None:
     recall, visited = Recall(), list[str]()
     first = planned(blueprint_of("llama"), 20, recall=recall)
-    monkeypatch.setattr("onnxpuma.plan.walk.walk.visit", _noting(visited, walk.visit))
+    monkeypatch.setattr("onnxpuma.plan.walk.walk.visit", noting(visited, walk.visit))
     second = planned(blueprint_of("llama"), 21, recall=recall)
     assert "Attention" in visited
     assert "RotaryEmbedding" not in visited
@@ -179,7 +179,7 @@ def test_steps_with_rotary_tables_are_planned_once_and_read_the_tables_of_each_p
             assert operand.value is second.known[operand.name]
 
 
-def _noting(visited: list[str], visit: Callable[[State, Node], bool]) -> Callable[[State, Node], bool]:
+def noting(visited: list[str], visit: Callable[[State, Node], bool]) -> Callable[[State, Node], bool]:
     def noted(state: State, node: Node) -> bool:
         visited.append(node.op)
         return visit(state, node)

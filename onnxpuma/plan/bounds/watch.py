@@ -63,11 +63,11 @@ def watch_kept(state: State) -> None:
 
 
 @lru_cache(maxsize=1024)
-def _within(size: float, norm: float) -> list[Need]:
+def _within(size: float, norm: float) -> tuple[Need, ...]:
     """The needs of a kept value whose elements and rows are no larger."""
     room = 1 + 2.0**-20
     rows = [Need(0, "row", norm * room)] if norm < math.inf else []
-    return [Need(0, "element", size * room), *rows]
+    return Need(0, "element", size * room), *rows
 
 
 def _watched(state: State, call: Call, need: Need) -> Call:

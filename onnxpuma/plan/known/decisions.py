@@ -117,7 +117,7 @@ class Decisions:
             return changed
         changed = self.changed(key, steps, decide)
         looked_at = self._made[key][0]
-        if looked_at.keys() != now.keys():
+        if list(looked_at) != list(now):
             question = self._likeness.question(kind, looked_at)
         self._likeness.note(question, looked_at, changed)
         return changed

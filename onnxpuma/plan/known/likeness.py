@@ -15,6 +15,7 @@ from onnxpuma.plan.known.sameness import kept
 from onnxpuma.plan.plan import Step
 
 Changed: TypeAlias = dict[int, Step]  # the steps that change, by number
+_NOTED = 1 << 14  # sets of steps whose ties are known from earlier plans
 
 
 class Likeness:
@@ -28,6 +29,8 @@ class Likeness:
     def begin(self) -> None:
         """Begin a plan of steps that make and read the same values as those of the last one."""
         self._found = {}
+        if len(self._ties) > _NOTED:
+            self._ties = {}
 
     def question(self, kind: Hashable, read: Mapping[int, Step]) -> Hashable:
         """Equal for decisions of one kind that look at steps which are alike, in this order."""

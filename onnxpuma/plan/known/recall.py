@@ -79,6 +79,7 @@ class Recall:
                 state.values[name] = before
         self._start = dict(state.values)
         self._contents = [*self._contents[-1:], state.contents]
+        self._tables.begin()
 
     def plan(
         self,
@@ -94,9 +95,7 @@ class Recall:
         before, settled = self._found.get(node.name), None
         if before is not None and (before.node is not node or not before.whole):
             before = None
-        if before is not None and (
-            _holds(state, before.read) or self._tables.stand(state, before.read, [node])
-        ):
+        if before is not None and (_holds(state, before.read) or self._stand(state, before)):
             settled = before.settled
             if settled is None or _holds(state, settled.late) or self._stand_late(state, before, settled):
                 _again(state, before)
@@ -125,6 +124,11 @@ class Recall:
             state.steps[first:] = steps
         settled = state.settled if len(steps) == 1 else None
         self._found[node.name] = _Found(node, whole, dict(read), dict(made), steps, list(watched), settled)
+
+    def _stand(self, state: State, before: _Found) -> bool:
+        """Whether steps read tables that are planned alike. A public value is computed from the tables
+        themselves."""
+        return bool(before.steps) and self._tables.stand(state, before.read, [before.node])
 
     def _stand_late(self, state: State, before: _Found, settled: Settled) -> bool:
         """Whether the values that were read for the readers of a step are planned alike."""

@@ -8,6 +8,7 @@ put into them.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 from onnxpuma.graph.model import Node
 from onnxpuma.ops.registry import Operand
@@ -18,18 +19,26 @@ from onnxpuma.plan.plan import Step
 
 _OPERATOR = "RotaryEmbedding"
 _PLACES = (1, 2)  # of cosines and sines
-_NOTED = 64  # pairs of tables
+
+_Seen: TypeAlias = (
+    "dict[tuple[int, ...], tuple[Sequence[Known | None], Hashable]]"  # the ids of tables -> they
+)
 
 
 class Tables:
-    """What planning sees of the tables of the last plans."""
+    """What planning sees of the tables of the last plan and of the one in the making."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[int, ...], tuple[Sequence[Known | None], Hashable]] = {}
+        self._seen: _Seen = {}
+        self._before: _Seen = {}
+
+    def begin(self) -> None:
+        """Begin a plan: tables that the last one did not look at are forgotten."""
+        self._before, self._seen = self._seen, {}
 
     def stand(self, state: State, read: Mapping[str, Known | None], nodes: Iterable[Node]) -> bool:
         """Whether the values that were read for these nodes are the same objects now, or tables of them that
-        are planned alike."""
+        are planned alike. nodes: of those that read tables, only steps."""
         changed = {name for name, known in read.items() if state.values.held(name) is not known}
         left = set(changed)
         for node in nodes:
@@ -49,16 +58,13 @@ class Tables:
         return not left
 
     def _see(self, tables: Sequence[Known | None]) -> Hashable:
-        """What planning sees of cosines and sines; of those of the last plans it is known."""
+        """What planning sees of cosines and sines."""
         key = tuple(map(id, tables))
-        found = self._seen.get(key)
+        found = self._seen.get(key) or self._before.get(key)
         if found is None:
-            if len(self._seen) >= _NOTED:
-                self._seen.clear()
-            cosines, sines = [
-                table.value for table in tables if table is not None and table.value is not None
-            ]
-            found = self._seen[key] = tables, seen_of_tables(cosines, sines)
+            cosines, sines = [t.value for t in tables if t is not None and t.value is not None]
+            found = tables, seen_of_tables(cosines, sines)
+        self._seen[key] = found
         return found[1]
 
 

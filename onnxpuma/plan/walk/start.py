@@ -38,7 +38,8 @@ def enter_inputs(
                 f"the public input '{name}' has no value", "give it one: the plan depends on its values"
             )
         else:
-            state.values[name] = Known(kind, np.asarray(public_values[name]), constant=False)
+            # A copy: a caller may fill its array anew, and the next plan is compared with this one.
+            state.values[name] = Known(kind, np.array(public_values[name]), constant=False)
 
 
 def _share(state: State, name: str) -> None:
