@@ -15,6 +15,7 @@ from onnxpuma.transport.zap import PEERS, Doorkeeper
 STRANGERS = 16
 # A longer wait ends after this time: so the patience of the socket, an option, hardly ever changes.
 PIECE_SECONDS = 0.01
+LONGEST = int(PIECE_SECONDS * 1000) + 1  # milliseconds
 
 
 class Hearing:
@@ -54,7 +55,7 @@ class Hearing:
         if seconds is None:
             frames = sockets.received(self.socket)
         else:
-            patience = max(0, int(min(seconds, PIECE_SECONDS) * 1000)) + 1
+            patience = LONGEST if seconds >= PIECE_SECONDS else max(0, int(seconds * 1000)) + 1
             if patience != self._patience:
                 self.socket.rcvtimeo = self._patience = patience
             frames = sockets.received(self.socket, 0)

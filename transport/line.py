@@ -89,7 +89,7 @@ class Line:
     @property
     def mute(self) -> bool:
         """Whether no more messages can come: the peer has left, or was not there in this session."""
-        return not self.connected and (self.left or self.broken_since is None)
+        return not self._out.watch.connected and (self.left or self.broken_since is None)
 
     def update(self) -> bool:
         """Take in the connection's events; True when it has just been made anew."""
@@ -154,7 +154,8 @@ class Line:
     def push(self, frames: Sequence[bytes | memoryview]) -> bool:
         """Queue a message; False when there is no connection."""
         self._sent = time.monotonic()
-        return self.watch.connected and sockets.push(self._out.socket, frames)
+        out = self._out
+        return out.watch.connected and sockets.push(out.socket, frames)
 
     def check_trust(self) -> None:
         """Raise AuthenticationError when either side lacks the key that the other expects."""

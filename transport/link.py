@@ -187,7 +187,7 @@ def as_bytes(buffer: Buffer) -> memoryview:
 
     Raises ProtocolError when the buffer is not C-contiguous.
     """
-    view = memoryview(cast(Any, buffer))
+    view = buffer if type(buffer) is memoryview else memoryview(cast(Any, buffer))
     if view.readonly and view.format == "B" and view.ndim == 1 and view.contiguous:
         return view
     if not view.c_contiguous:

@@ -15,11 +15,14 @@ from onnxpuma.transport.link import PLACE, Tag
 from onnxpuma.transport.wire import HINT, MAX_HEADER, MOST_BUFFERS, SHORT, join, split
 
 _COUNT = struct.Struct("<I")
+_ONE = struct.Struct("<IQ")  # the number of buffers, one, and its bytes
 _LONE = _COUNT.pack(0xFFFFFFFF)  # in place of their number: one buffer, which is the rest of this frame
 
 
 def header_of(tag: Tag, sizes: Sequence[int]) -> bytes:
     """The header of a message of words: its place, the number of its buffers, and the bytes of each."""
+    if len(sizes) == 1:
+        return tag.place + _ONE.pack(1, sizes[0])
     return tag.place + struct.pack(f"<I{len(sizes)}Q", len(sizes), *sizes)
 
 
@@ -29,7 +32,8 @@ def encode_words(tag: Tag, buffers: Sequence[memoryview]) -> tuple[list[bytes | 
     Buffers of less than SHORT bytes together travel in the first frame; else see `split`.
     """
     if len(buffers) == 1 and 0 < (total := len(buffers[0])) < SHORT:
-        return [b"".join((tag.place, _LONE, buffers[0]))], total, len(tag.place) + len(_LONE)
+        head = tag.place + _LONE
+        return [b"".join((head, buffers[0]))], total, len(head)
     sizes = [len(buffer) for buffer in buffers]
     total = sum(sizes)
     header = header_of(tag, sizes)
@@ -43,9 +47,12 @@ def carries_words(first: bytes) -> bool:
     return first[:1] == b"\0"
 
 
-def decode_words(first: bytes, frames: Sequence[memoryview]) -> tuple[Tag, list[memoryview], int]:
+def decode_words(
+    first: bytes, frames: Sequence[memoryview], likely: Tag | None = None
+) -> tuple[Tag, list[memoryview], int]:
     """The tag of a message of words, its buffers as `join` yields them, and the bytes of its header.
 
+    likely: the tag that the message probably has; where it does, nothing of its place is parsed.
     Raises TransportError when the header is damaged, or the words are not those that it announces.
     """
     if not PLACE.size < len(first) <= MAX_HEADER:
@@ -55,9 +62,10 @@ def decode_words(first: bytes, frames: Sequence[memoryview]) -> tuple[Tag, list[
     start = end + _COUNT.size
     if start > len(first):
         raise TransportError(f"a message of words announced a label of {label} bytes", HINT)
-    tag = _tag_at(first[:end])
+    # A place tells its own length, so none is the beginning of another.
+    tag = likely if likely is not None and first.startswith(likely.place) else _tag_at(first[:end])
     words = memoryview(first)[start:]
-    if first[end:start] == _LONE and not frames:
+    if not frames and first.startswith(_LONE, end):
         return tag, [words], start
     count = _COUNT.unpack_from(first, end)[0]
     if count > MOST_BUFFERS or 8 * count > len(words):

@@ -62,6 +62,7 @@ class PeerLink(Link):
         self._inbox = Inbox(party)
         self._controls: deque[tuple[int, Control]] = deque()
         self._closed, self._looked = False, 0.0
+        self._posted: Tag | None = None  # the latest: the others' next messages mostly have it, too
         self._lines = {i: Line(party, i, place, keys.public) for i, place in sorted(peers.items())}
         others = {party: place.public_key for party, place in peers.items()}
         self._hearing = Hearing(listen, keys, others, heartbeat, io_threads)
@@ -83,7 +84,7 @@ class PeerLink(Link):
         self.enter(tag.session)
         if time.monotonic() > self._looked + LOOK_SECONDS:
             self._look()
-        line = self._lines[peer]
+        line, self._posted = self._lines[peer], tag
         frames, size, header = words.encode_words(tag, views)
         # The words of a session all use one connection: after a break, some of them are lost.
         if line.broken_since is not None or not line.push(frames):
@@ -133,7 +134,7 @@ class PeerLink(Link):
 
     def read(self) -> None:
         """Handle every message that has arrived."""
-        while self._read_one():
+        while self._handle(self._hearing.next()):
             pass
 
     def is_due(self, peer: int, session: bytes) -> bool:
@@ -244,11 +245,8 @@ class PeerLink(Link):
 
     # ---- within ---------------------------------------------------------------------------------------
 
-    def _read_one(self) -> bool:
-        """Handle the next message that has arrived; False when there is none."""
-        return self._handle(self._hearing.next())
-
     def _handle(self, message: tuple[int, list[zmq.Frame]] | None) -> bool:
+        """Handle a message that has arrived; False when there is none."""
         if message is None:
             return False
         peer, frames = message
@@ -264,7 +262,8 @@ class PeerLink(Link):
     def _sort(self, line: Line, frames: list[zmq.Frame]) -> None:
         first = frames[0].bytes
         if words.carries_words(first):
-            arrived = words.decode_words(first, [frame.buffer for frame in frames[1:]])
+            rest = [frame.buffer for frame in frames[1:]]
+            arrived = words.decode_words(first, rest, self._posted)
             self._inbox.put(line.peer, Arrival(*arrived))
             return
         message = wire.decode_peer(first)

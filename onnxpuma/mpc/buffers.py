@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Any
 
 SHORT = 1 << 12  # bytes of the words of a round that travel in one buffer
@@ -21,8 +21,18 @@ def together(buffers: list[Any]) -> list[Any]:
     return buffers
 
 
-def apart(buffers: list[memoryview], sizes: list[int]) -> list[memoryview] | None:
-    """What `together` joined, in parts of these sizes; None where the message is another one."""
+def apart(buffers: list[memoryview], due: list[tuple[int, ...]]) -> list[list[memoryview]] | None:
+    """What `together` joined, in parts of these sizes, by receiver; None where the message is another one."""
+    if len(due) == 1 and len(due[0]) == 1:
+        return [buffers] if len(buffers) == 1 and len(buffers[0]) == due[0][0] else None
+    parts = _parts(buffers, [size for sizes in due for size in sizes])
+    if parts is None:
+        return None
+    rest = iter(parts)
+    return [list(islice(rest, len(sizes))) for sizes in due]
+
+
+def _parts(buffers: list[memoryview], sizes: list[int]) -> list[memoryview] | None:
     total = sum(sizes)
     if len(sizes) > 1 and total < SHORT:
         if len(buffers) != 1 or len(buffers[0]) != total:

@@ -263,18 +263,15 @@ class Party:
             buffers = self.link.receive(peer, tag)
             self.waited += perf_counter() - began
             announced.popleft()
-            sizes = [size for one in due for size in one.sizes]
-            parts = apart(buffers, sizes)
+            parts = apart(buffers, [one.sizes for one in due])
             if parts is None:
                 raise ProtocolError(
                     f"party {peer} sent {sum(map(len, buffers))} bytes in round {tag.round},"
-                    f" {sum(sizes)} were announced",
+                    f" {sum([sum(one.sizes) for one in due])} were announced",
                     "the three parties must run the same version with the same plan",
                 )
-            first = 0
-            for one in due:
-                one.bring(parts[first : first + len(one.sizes)])
-                first += len(one.sizes)
+            for one, its in zip(due, parts, strict=True):
+                one.bring(its)
 
 
 def parallel(protocols: Iterable[Protocol[T]]) -> Protocol[list[T]]:

@@ -87,6 +87,33 @@ def test_a_lone_buffer_has_no_frames_behind_it() -> None:
         words.decode_words(bytes(first), [memoryview(b"d")])
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        Tag(TAG.session, TAG.step, TAG.round + 1, TAG.label),
+        Tag(bytes(16), TAG.step, TAG.round, TAG.label),
+        Tag(TAG.session, TAG.step, TAG.round, TAG.label + "g"),
+        Tag(TAG.session, TAG.step, TAG.round, TAG.label[:-1]),
+        Tag(TAG.session, TAG.step, TAG.round, ""),
+    ],
+)
+def test_a_guess_of_the_tag_changes_nothing(other: Tag) -> None:
+    for buffers in ([as_bytes(b"abc")], [as_bytes(b"abc"), as_bytes(b"d")], []):
+        [first], _, _ = words.encode_words(TAG, buffers)
+        plain = words.decode_words(bytes(first), [])
+        for likely in (TAG, other):
+            assert words.decode_words(bytes(first), [], likely) == plain
+        for end in range(len(first)):  # cut short, it is damaged or leads elsewhere, whatever was guessed
+            assert outcome(first[:end], TAG) == outcome(first[:end], None)
+
+
+def outcome(first: bytes | memoryview, likely: Tag | None) -> object:
+    try:
+        return words.decode_words(bytes(first), [], likely)
+    except TransportError as error:
+        return error.message
+
+
 def test_buffers_that_are_announced_cost_nothing() -> None:
     many = TAG.place + (wire.MOST_BUFFERS + 1).to_bytes(4, "little")
     for first in (many, many + bytes(8 * (wire.MOST_BUFFERS + 1))):

@@ -16,7 +16,7 @@ from greenlet import greenlet
 from onnxpuma.roles.request.ahead import Ahead
 from onnxpuma.transport import sockets
 from onnxpuma.transport.chained import WrappedLink
-from onnxpuma.transport.inbox import silence
+from onnxpuma.transport.inbox import Arrival, silence
 from onnxpuma.transport.link import Buffer, Tag, Traffic, as_bytes
 from onnxpuma.transport.zeromq import PeerLink
 
@@ -143,14 +143,20 @@ class FiberLink(WrappedLink):
         self._traffic.count_sent(peer, size, header)
 
     def receive(self, peer: int, tag: Tag) -> list[memoryview]:
-        link = self.inner
-        deadline = time.monotonic() + link.timeout
-        while (arrival := link.take(peer, tag)) is None:
-            if time.monotonic() > deadline:
-                raise silence(self.party, peer, tag, link.timeout)
-            self._wait(peer, tag, deadline)
+        arrival = self.inner.take(peer, tag) or self._awaited(peer, tag)
         self._traffic.count_received(peer, arrival.size, arrival.header_bytes)
         return arrival.buffers
+
+    def _awaited(self, peer: int, tag: Tag) -> Arrival:
+        """What `take` yields, once it is there."""
+        link = self.inner
+        deadline = time.monotonic() + link.timeout
+        while True:
+            self._wait(peer, tag, deadline)
+            if (arrival := link.take(peer, tag)) is not None:
+                return arrival
+            if time.monotonic() > deadline:
+                raise silence(self.party, peer, tag, link.timeout)
 
     def _wait(self, peer: int, tag: Tag, deadline: float) -> None:
         """Wait a moment for this message, here if there is nothing else to do."""
