@@ -222,9 +222,7 @@ class _Going:
 
 
 def _alike(step: Step) -> Content | None:
-    """What a small step has in common with those that do the same. None for a large one, and for one without
-    rounds: that takes less time than a program."""
-    large = step.cost.bits > SMALL or any(o.size > FEW for o in step.call.outputs)
-    if step.constant or large or not step.cost.rounds:
+    """What a small step has in common with those that do the same; None for a large one."""
+    if step.constant or step.cost.bits > SMALL or any(o.size > FEW for o in step.call.outputs):
         return None
     return step.call.content
