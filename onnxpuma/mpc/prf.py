@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.ring.arrays import empty, within
 from onnxpuma.mpc.ring.keys import BLOCK_BYTES, key_stream
-from onnxpuma.mpc.ring.places import Places
+from onnxpuma.mpc.ring.places import Places, as_bytes, drawn
 from onnxpuma.mpc.ring.words import Words, word_type
 
 KEY_BYTES = 16
@@ -80,7 +80,7 @@ class AesStream:
 
     def fill(self, out: np.ndarray) -> None:
         """Overwrite a contiguous array with the next bytes of the stream."""
-        self._fill(out.reshape(-1).view(word_type(8)).data)
+        self._fill(as_bytes(out))
 
     def _fill(self, view: memoryview) -> None:
         if self._rest:
@@ -134,7 +134,7 @@ class AesStream:
             self.fill(self._ahead)
             self._left = _AHEAD
         offset = _AHEAD - self._left
-        self._left -= -(-size // 8) * 8
+        self._left -= drawn(size)
         return offset
 
     def packed(self, shape: tuple[int, ...], bits: int) -> Words:

@@ -8,7 +8,7 @@ stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 from onnxpuma.mpc.buffers import bytes_of
@@ -91,27 +91,36 @@ def _read_at_once(stage: Stage, calls: Calls) -> Calls:
 
 def _packed_side_by_side(stage: Stage, calls: Calls) -> Calls:
     """Words for a peer packed into one array; in a round that also sends words of its own, each as it is."""
-    own = any(f is again_with and a[2] in (stage.send, stage.tell) for f, a in calls)
+    if any(f is again_with and a[2] in (stage.send, stage.tell) for f, a in calls):
+        now = {send: stage.send, tell: stage.tell}
+        return [(now.get(function, function), arguments) for function, arguments in calls]
     sizes: dict[int, list[int]] = {}  # by peer: of its buffers
-    leaving: list[tuple[int, int, Words, int, int]] = []  # place of the call, peer, words, bits, first byte
+    for function, (to, *sent) in [call for call in calls if call[0] in (send, tell)]:
+        for peer in _receivers(function, to):
+            sizes.setdefault(peer, []).append(bytes_of(sent[0].shape, sent[1]))
+    room = {peer: empty(sum(each), 8) for peer, each in sizes.items()}
+    parts = {peer: _cut(room[peer], each) for peer, each in sizes.items()}
     found: Calls = []
     for function, arguments in calls:
-        if function is not send and function is not tell:
+        if function is send or function is tell:
+            to, words, bits = arguments
+            found += [(packed, (next(parts[peer]), words, bits)) for peer in _receivers(function, to)]
+        else:
             found.append((function, arguments))
-            continue
-        to, words, bits = arguments
-        if own:
-            found.append((stage.send if function is send else stage.tell, arguments))
-            continue
-        for peer in (to % 3,) if function is send else ((to + 1) % 3, (to + 2) % 3):
-            known = sizes.setdefault(peer, [])
-            leaving.append((len(found), peer, words, bits, sum(known)))
-            known.append(bytes_of(words.shape, bits))
-            found.append((packed, ()))
-    room = {peer: empty(sum(known), 8) for peer, known in sizes.items()}
-    for place, peer, words, bits, start in leaving:
-        found[place] = packed, (room[peer][start : start + bytes_of(words.shape, bits)], words, bits)
-    return found + [(stage.send_all, (peer, room[peer], tuple(known))) for peer, known in sizes.items()]
+    return found + [(stage.send_all, (peer, room[peer], tuple(each))) for peer, each in sizes.items()]
+
+
+def _receivers(function: Callable[..., None], to: int) -> tuple[int, ...]:
+    """The peers to which `send` or `tell` sends."""
+    return (to % 3,) if function is send else ((to + 1) % 3, (to + 2) % 3)
+
+
+def _cut(room: Words, sizes: Sequence[int]) -> Iterator[Words]:
+    """Parts of these sizes, one after the other."""
+    first = 0
+    for size in sizes:
+        yield room[first : first + size]
+        first += size
 
 
 def _unpacked_at_once(

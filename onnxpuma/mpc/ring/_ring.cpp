@@ -745,41 +745,38 @@ PyObject* py_lift(PyObject*, PyObject* args) {
 
 // ---- tapes
 
-template <class T> PyObject* held(const char* name) {
-    PyObject* capsule = PyCapsule_New(new T, name, [](PyObject* object) {
-        delete static_cast<T*>(PyCapsule_GetPointer(object, PyCapsule_GetName(object)));
-    });
-    return capsule;
-}
+constexpr const char *TAPE = "onnxpuma tape", *PLACES = "onnxpuma places";
 
 template <class T> T* in(PyObject* capsule, const char* name) {
     return static_cast<T*>(capsule ? PyCapsule_GetPointer(capsule, name) : nullptr);
 }
 
-constexpr const char *TAPE = "onnxpuma tape", *PLACES = "onnxpuma places";
-
-// tape(operations) -> a tape; operations: (number, out, a, b or None), or (-1, out, words, bits) to pack
-PyObject* py_tape(PyObject*, PyObject* args) {
-    PyObject* given;
-    if (!PyArg_ParseTuple(args, "O!", &PyList_Type, &given)) return nullptr;
-    PyObject* capsule = held<Tape>(TAPE);
-    Tape* tape = in<Tape>(capsule, TAPE);
-    for (Py_ssize_t i = 0; tape && i < PyList_GET_SIZE(given); ++i) {
-        int operation;
-        PyObject *out, *left, *right;
-        bool added = PyArg_ParseTuple(PyList_GET_ITEM(given, i), "iOOO", &operation, &out, &left, &right);
-        if (added && operation < 0) {
-            const long bits = PyLong_AsLong(right);
-            added = !PyErr_Occurred() && tape->add_packing(out, left, int(bits));
-        } else if (added) {
-            added = tape->add(operation, out, left, right);
-        }
-        if (!added) {
+// A capsule with a T, to which `add` adds each entry of the list in `args`; it returns false with an error set.
+template <class T, class Add> PyObject* built(PyObject* args, const char* name, Add add) {
+    PyObject* entries;
+    if (!PyArg_ParseTuple(args, "O!", &PyList_Type, &entries)) return nullptr;
+    PyObject* capsule = PyCapsule_New(new T, name, [](PyObject* object) {
+        delete static_cast<T*>(PyCapsule_GetPointer(object, PyCapsule_GetName(object)));
+    });
+    T* made = in<T>(capsule, name);
+    for (Py_ssize_t i = 0; made && i < PyList_GET_SIZE(entries); ++i)
+        if (!add(*made, PyList_GET_ITEM(entries, i))) {
             Py_DECREF(capsule);
             return nullptr;
         }
-    }
     return capsule;
+}
+
+// tape(operations) -> a tape; operations: (number, out, a, b or None), or (-1, out, words, bits) to pack
+PyObject* py_tape(PyObject*, PyObject* args) {
+    return built<Tape>(args, TAPE, [](Tape& tape, PyObject* entry) {
+        int operation;
+        PyObject *out, *left, *right;
+        if (!PyArg_ParseTuple(entry, "iOOO", &operation, &out, &left, &right)) return false;
+        if (operation >= 0) return tape.add(operation, out, left, right);
+        const long bits = PyLong_AsLong(right);
+        return !PyErr_Occurred() && tape.add_packing(out, left, int(bits));
+    });
 }
 
 // play(tape)
@@ -793,19 +790,11 @@ PyObject* py_play(PyObject*, PyObject* given) {
 
 // places(targets) -> places; targets: (array or None, bits) each
 PyObject* py_places(PyObject*, PyObject* args) {
-    PyObject* given;
-    if (!PyArg_ParseTuple(args, "O!", &PyList_Type, &given)) return nullptr;
-    PyObject* capsule = held<Places>(PLACES);
-    Places* places = in<Places>(capsule, PLACES);
-    for (Py_ssize_t i = 0; places && i < PyList_GET_SIZE(given); ++i) {
+    return built<Places>(args, PLACES, [](Places& places, PyObject* entry) {
         PyObject* out;
         int bits;
-        if (!PyArg_ParseTuple(PyList_GET_ITEM(given, i), "Oi", &out, &bits) || !places->add(out, bits)) {
-            Py_DECREF(capsule);
-            return nullptr;
-        }
-    }
-    return capsule;
+        return PyArg_ParseTuple(entry, "Oi", &out, &bits) && places.add(out, bits);
+    });
 }
 
 // unpack_all(places, buffers): a buffer for each place

@@ -152,12 +152,12 @@ class Long:
 
 def _again(out: Words, low: Words, high: Words, other_low: Words, other_high: Words, total: bool) -> Any:
     """The call that overwrites what `_products` returned, with its arguments."""
-    return native().long_product, low, high, other_low, other_high, *_matrix(low, other_low), out, total
+    matrix = _matrix(np.broadcast(low, other_low).shape)
+    return native().long_product, low, high, other_low, other_high, *matrix, out, total
 
 
-def _matrix(low: Words, other_low: Words) -> tuple[int, int]:
+def _matrix(shape: tuple[int, ...]) -> tuple[int, int]:
     """Rows and columns of the products."""
-    shape = np.broadcast(low, other_low).shape
     return (shape[0] if len(shape) == 2 else 1), shape[-1]
 
 
@@ -170,7 +170,7 @@ def _products(low: Words, high: Words, other_low: Words, other_high: Words, tota
     if kernel is None or not 1 <= len(shape) <= 2:
         return None
     out = np.empty((2, *(shape[:-1] if total else shape)), np.uint64)
-    made = kernel.long_product(low, high, other_low, other_high, *_matrix(low, other_low), out, total)
+    made = kernel.long_product(low, high, other_low, other_high, *_matrix(shape), out, total)
     return out if made else None
 
 

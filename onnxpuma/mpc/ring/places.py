@@ -22,8 +22,8 @@ class Places:
         self._held = None if self._kernel is None else self._kernel.places(list(arrays))
         self.views = tuple([as_bytes(array) for array, _ in arrays if array is not None])
         self.longest = max(map(len, self.views), default=0)
-        # Bytes of a stream that they take, each from a multiple of 8 on; 0 where one has none.
-        self.total = sum([-(-len(view) // 8) * 8 for view in self.views]) if all(map(len, self.views)) else 0
+        # Bytes of a stream that draws of them take; 0 where one has none.
+        self.total = sum([drawn(len(view)) for view in self.views]) if all(map(len, self.views)) else 0
 
     def unpack(self, buffers: list[Any]) -> None:
         """Overwrite the arrays with the words of a buffer each, as `ring.pack` packed them.
@@ -51,7 +51,12 @@ class Places:
             return
         for view in self.views:
             view[:] = stream.data[offset : offset + len(view)]
-            offset += -(-len(view) // 8) * 8
+            offset += drawn(len(view))
+
+
+def drawn(size: int) -> int:
+    """Bytes of a stream that a short draw of so many takes: the next begins at a multiple of 8."""
+    return -(-size // 8) * 8
 
 
 def as_bytes(words: Words) -> memoryview:

@@ -6,7 +6,7 @@ such operations, compiled once: it holds the arrays, and plays the list whenever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
 from inspect import unwrap
 from typing import Any, TypeAlias
@@ -22,22 +22,23 @@ Call: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...]]
 # Its number, the array that it overwrites, and one or two that it reads, all of one shape.
 Operation: TypeAlias = tuple[int, np.ndarray, np.ndarray, "np.ndarray | None"]
 
-# The numbers of _ring_operations.hpp: of unsigned words, and of signed ones where these differ.
-_NUMBERS: dict[np.ufunc, tuple[int, int]] = {
-    np.add: (0, 0),
-    np.subtract: (1, 1),
-    np.multiply: (2, 2),
-    np.bitwise_and: (3, 3),
-    np.bitwise_or: (4, 4),
-    np.bitwise_xor: (5, 5),
-    np.left_shift: (6, 6),
-    np.right_shift: (7, 8),
-    np.less: (9, 10),
-    np.equal: (11, 11),
-    np.not_equal: (12, 12),
-    np.negative: (13, 13),
-    np.invert: (14, 14),
+# The numbers of _ring_operations.hpp; of signed words, where theirs differ.
+_NUMBERS = {
+    np.add: 0,
+    np.subtract: 1,
+    np.multiply: 2,
+    np.bitwise_and: 3,
+    np.bitwise_or: 4,
+    np.bitwise_xor: 5,
+    np.left_shift: 6,
+    np.right_shift: 7,
+    np.less: 9,
+    np.equal: 11,
+    np.not_equal: 12,
+    np.negative: 13,
+    np.invert: 14,
 }
+_SIGNED: dict[np.ufunc, int] = {np.right_shift: 8, np.less: 10}
 _COPY, _PACK = 15, -1
 _OF_TRUTHS = {np.bitwise_and, np.bitwise_or, np.bitwise_xor}
 _LAID_OUT = {unwrap(contiguous), unwrap(flat), np.ndarray.reshape}
@@ -95,8 +96,8 @@ def operations_of(function: Callable[..., Any], arguments: tuple[Any, ...]) -> l
 
 
 def _elementwise(function: np.ufunc, arguments: tuple[Any, ...]) -> list[Operation] | None:
-    numbers, (*given, into) = _NUMBERS.get(function), arguments
-    if numbers is None or len(given) != function.nin:
+    number, (*given, into) = _NUMBERS.get(function), arguments
+    if number is None or len(given) != function.nin:
         return None
     kinds = [x.dtype if isinstance(x, (np.ndarray, np.generic)) else type(x) for x in given]
     kind, *others, result = _kinds(function, tuple(kinds))
@@ -114,8 +115,9 @@ def _elementwise(function: np.ufunc, arguments: tuple[Any, ...]) -> list[Operati
             if copies is None:
                 return None
             found += copies
-        ready.append(x if x.shape == into.shape else np.broadcast_to(x, into.shape))
-    number = numbers[kind.kind == "i"]
+        ready.append(_spread(x, into))
+    if kind.kind == "i":
+        number = _SIGNED.get(function, number)
     return [*found, (number, into, ready[0], ready[1] if len(ready) == 2 else None)]
 
 
@@ -125,30 +127,38 @@ def _kinds(function: np.ufunc, given: tuple[Any, ...]) -> tuple[np.dtype[Any], .
     return function.resolve_dtypes((*given, None))
 
 
+def _spread(x: np.ndarray, into: np.ndarray) -> np.ndarray:
+    """The array in the shape of the one that is overwritten."""
+    return x if x.shape == into.shape else np.broadcast_to(x, into.shape)
+
+
 def _copied(into: np.ndarray, words: Any) -> list[Operation] | None:
     """A copy to an array of another type of words, which cuts them or fills them up with zeros."""
     if not isinstance(words, np.ndarray):
         return None
-    same = words.dtype == into.dtype or (words.dtype.kind in "ub" and into.dtype.kind in "ui")
-    if not same and not (
-        words.dtype.kind == "i" and into.dtype.kind in "ui" and words.itemsize >= into.itemsize
-    ):
+    kind = words.dtype.kind
+    zeros = kind in "ub" or (kind == "i" and words.itemsize >= into.itemsize)  # else signs would fill them up
+    if words.dtype != into.dtype and not (zeros and into.dtype.kind in "ui"):
         return None
-    return [(_COPY, into, np.broadcast_to(words, into.shape), None)]
+    return [(_COPY, into, _spread(words, into), None)]
+
+
+def _each_copied(parts: Iterable[np.ndarray], arrays: Sequence[Any]) -> list[Operation] | None:
+    """A copy of each array to its part, which has its type."""
+    found = list[Operation]()
+    for part, x in zip(parts, arrays, strict=True):
+        copies = _copied(part, x)
+        if copies is None or x.dtype != part.dtype:
+            return None
+        found += copies
+    return found
 
 
 def _side_by_side(arrays: Sequence[Any], axis: Any, into: np.ndarray) -> list[Operation] | None:
     if axis is None or not all(isinstance(x, np.ndarray) for x in arrays):
         return None
-    found, start, along = list[Operation](), 0, np.moveaxis(into, axis, 0)
-    for x in arrays:
-        stop = start + x.shape[axis]
-        copies = _copied(np.moveaxis(along[start:stop], 0, axis), x)
-        if copies is None or x.dtype != into.dtype:
-            return None
-        found += copies
-        start = stop
-    return found
+    ends = np.cumsum([x.shape[axis] for x in arrays])
+    return _each_copied(np.split(into, ends[:-1], axis), arrays)
 
 
 def _moved(function: Any, given: Sequence[Any], into: np.ndarray) -> list[Operation] | None:
@@ -159,21 +169,14 @@ def _moved(function: Any, given: Sequence[Any], into: np.ndarray) -> list[Operat
     if function in _LAID_OUT and not named:
         return _copied(into.reshape(given[0].shape), given[0])
     if function is np.stack and named.keys() <= {"axis"} and len(given) + len(named) <= 2:
-        arrays, axis = given[0], named.get("axis", (*given, 0)[1])
-        if into.dtype != arrays[0].dtype:
-            return None
-        along = np.moveaxis(into, axis, 0)
-        found = [_copied(place, x) for place, x in zip(along, arrays, strict=True)]
-        return None if None in found else [each for some in found if some for each in some]
+        return _each_copied(np.moveaxis(into, named.get("axis", (*given, 0)[1]), 0), given[0])
     if function in (np.repeat, np.ndarray.repeat) and named.keys() <= {"axis"}:
         words, count, *rest = given
         axis = named.get("axis", (*rest, None)[0])
-        if not isinstance(count, (int, np.integer)):
-            return None
-        if axis is None:
-            if words.ndim != 1:
-                return None
+        if axis is None and words.ndim == 1:
             axis = 0
+        if axis is None or not isinstance(count, (int, np.integer)):
+            return None
         axis %= words.ndim
         apart = (*words.shape[: axis + 1], int(count), *words.shape[axis + 1 :])
         return _copied(into.reshape(apart), np.expand_dims(words, axis + 1))
