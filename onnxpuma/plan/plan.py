@@ -50,18 +50,17 @@ class Step:
 
     def numbered(self, index: int) -> Step:
         """The same step, with all that it has found of itself, at another place."""
-        if index == self.index:
-            return self
-        made = object.__new__(Step)
-        made.__dict__.update(self.__dict__, index=index)
-        made.__dict__.pop("refits", None)
-        return made
+        return self if index == self.index else self._again(("refits",), index=index)
 
     def reading(self, inputs: Sequence[Operand | None]) -> Step:
         """The same step with other public inputs, which planning cannot tell from its own."""
+        return self._again(("refits", "digest"), call=altered(self.call, inputs=tuple(inputs)))
+
+    def _again(self, forgotten: Sequence[str], **changed: Any) -> Step:
+        """The same step but for some fields, with all else that it has found of itself."""
         made = object.__new__(Step)
-        made.__dict__.update(self.__dict__, call=altered(self.call, inputs=tuple(inputs)))
-        for name in ("refits", "digest"):
+        made.__dict__.update(self.__dict__, **changed)
+        for name in forgotten:
             made.__dict__.pop(name, None)
         return made
 

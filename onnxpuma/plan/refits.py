@@ -13,6 +13,7 @@ from onnxpuma.mpc.format import Format
 from onnxpuma.ops.registry import Call, Operand, altered
 from onnxpuma.plan.bounds.limits import limits_of
 from onnxpuma.plan.known.decisions import Changed, Steps
+from onnxpuma.plan.known.likeness import renamed
 from onnxpuma.plan.plan import Step
 
 _NOTED = 8  # refits of one step
@@ -86,14 +87,7 @@ def _like_others(step: Step, given: Sequence[Operand | None]) -> Step:
     found = step.call.content.once(question, lambda: _refitted(step, given))
     if found.call.node is step.call.node and found.index == step.index:
         return found
-    own, made = step.call, found.call
-    inputs = [
-        mine if mine is None or o is None or fact is None else altered(o, name=mine.name)
-        for mine, o, fact in zip(own.inputs, made.inputs, facts, strict=True)
-    ]
-    outputs = [altered(o, name=mine.name) for mine, o in zip(own.outputs, made.outputs, strict=True)]
-    call = made.again(own.node, inputs, outputs)
-    return Step(step.index, step.operator, call, step.outputs, found.resolves, step.constant)
+    return renamed(step, found)
 
 
 def _refitted(step: Step, given: Sequence[Operand | None]) -> Step:

@@ -58,8 +58,10 @@ class Likeness:
         changed = {}
         for theirs, made in outcome.items():
             number, step = own[theirs]
+            changed[number] = renamed(step, made)
             before = None if old is None else old.get(number)
-            changed[number] = _renamed(step, made, before)
+            if before is not None and before.call.content is made.call.content:
+                changed[number] = kept(before, changed[number])
         return changed
 
     def _tied(self, read: Mapping[int, Step]) -> Hashable:
@@ -79,20 +81,17 @@ class Likeness:
         return order, shared, readers
 
 
-def _renamed(own: Step, made: Step, before: Step | None) -> Step:
-    """A step in place of `own` that is `made` but for names; `before`, where that is the same."""
+def renamed(own: Step, made: Step) -> Step:
+    """A step in place of `own` that is `made`, of a step of equal content, but for names."""
     call = made.call
-    content = call.content  # of its operands too, which keep theirs under other names
+    _ = call.content  # and that of its operands, which keep theirs under other names
     inputs = [
-        mine if mine is None or o is None or o.content is mine.content else altered(o, name=mine.name)
+        mine if mine is None or o is None else _named(o, mine)
         for mine, o in zip(own.call.inputs, call.inputs, strict=True)
     ]
     outputs = [_named(o, mine) for mine, o in zip(own.call.outputs, call.outputs, strict=True)]
     new = call.again(own.call.node, inputs, outputs)
-    step = Step(own.index, made.operator, new, own.outputs, made.resolves, made.constant)
-    if before is not None and before.call.content is content:
-        return kept(before, step)
-    return step
+    return Step(own.index, made.operator, new, own.outputs, made.resolves, made.constant)
 
 
 def _named(operand: Operand, own: Operand) -> Operand:
