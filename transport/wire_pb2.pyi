@@ -172,12 +172,16 @@ class OneServer(_message.Message):
     def __init__(self, private: _Optional[_Iterable[bytes]] = ..., key: _Optional[str] = ..., signing_key: _Optional[str] = ..., receipt: _Optional[bytes] = ..., testimony: _Optional[bytes] = ..., refusal: _Optional[str] = ...) -> None: ...
 
 class Held(_message.Message):
-    __slots__ = ("handle", "name")
+    __slots__ = ("handle", "name", "skip", "axis")
     HANDLE_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
+    SKIP_FIELD_NUMBER: _ClassVar[int]
+    AXIS_FIELD_NUMBER: _ClassVar[int]
     handle: bytes
     name: str
-    def __init__(self, handle: _Optional[bytes] = ..., name: _Optional[str] = ...) -> None: ...
+    skip: int
+    axis: int
+    def __init__(self, handle: _Optional[bytes] = ..., name: _Optional[str] = ..., skip: _Optional[int] = ..., axis: _Optional[int] = ...) -> None: ...
 
 class Array(_message.Message):
     __slots__ = ("name", "dtype", "shape", "secret", "ring_bits", "fraction_bits", "encoding", "buffers", "held")

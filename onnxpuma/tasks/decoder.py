@@ -5,8 +5,9 @@
     encoder-decoder          new ids, encoder's result     -> next_token, present, then as above
 
 Only the next token is opened, or with `read_each` the token after every one that was read. The runner keeps a
-run's present and feeds it as the next run's past, perhaps without its last places; the old past is then
-released. So one past is kept per text, and none after its end.
+run's present and feeds it as the next run's past, perhaps without its last places, and behind zeros where a
+single token is read (cache.py); the old past is then released. So one past is kept per text, and none after
+its end. Servers learn how many tokens each run reads and how many it continues from, by shapes and mask.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from onnxpuma.errors import InputError, ModelError
 from onnxpuma.graph.next_token import LOGITS, NEXT_TOKEN, NEXT_TOKENS, SUPPRESSED
 from onnxpuma.graph.sampling import MARKED, PARAMETERS_INPUT, SHIFT
 from onnxpuma.plan.inputs.closed import STATES
+from onnxpuma.tasks.cache import MASK, POSITIONS, Cache, padded
 from onnxpuma.tasks.drawable import check_drawn, vocabulary
-from onnxpuma.tasks.port import KeptValue, Run, Runner, first, signature
+from onnxpuma.tasks.port import KeptValue, Run, Runner, signature
 from onnxpuma.tasks.sampling import Draw
 
 MODEL, ENCODER, FIRST, LATER = "model", "encoder_model", "decoder_model", "decoder_with_past_model"
@@ -64,9 +66,7 @@ class Decoder:
             if graph is not None:
                 self._check(graph)
         self._sources = {} if later is None else past_of_present(runner, first, later)
-        self._past: dict[str, KeptValue] = {}
-        # Of each past the axis that has a place for each token, and the places; see `_grown`.
-        self._places: dict[str, tuple[int, int] | None] = {}
+        self._past = Cache(later == first and signature(runner, first).blocks)
         self._ids: list[int] = []  # all that were read so far, without those that were forgotten
 
     @property
@@ -110,7 +110,7 @@ class Decoder:
 
         Raises ModelError for a cache of which it is not known what belongs to which token.
         """
-        if length < len(self._ids) and None in self._places.values():
+        if length < len(self._ids) and not self._past.divisible:
             raise ModelError(
                 "the cache of this model does not grow by one place a token, so no token can be taken back",
                 "omit the option draft",
@@ -125,7 +125,7 @@ class Decoder:
 
     def close(self) -> None:
         """Release all that is kept. Never raises."""
-        held, self._past, self._owned = [*self._past.values(), *self._owned], {}, []
+        held, self._past, self._owned = [*self._past.kept, *self._owned], Cache(False), []
         if held:
             self._runner.release(held)
 
@@ -141,22 +141,21 @@ class Decoder:
         """The predictions of one run; `tokens` is the output that has them, for the last token or each."""
         graph = self._first if self._later is None or not self._ids else self._later
         new = [*self._ids, *ids] if self._later is None else list(ids)
-        feed = self._feed(graph, new, suppressed) | dict(steering or {})
+        pads = self._past.pads(len(self._ids)) if len(ids) == 1 else 0
+        feed = self._feed(graph, new, suppressed, pads) | dict(steering or {})
         has = signature(self._runner, graph).outputs
         keep = {name: present for name, present in self._sources.items() if present in has}
         if self._ids and graph != self._first:  # the encoder's part of the cache does not change
             keep = {name: present for name, present in keep.items() if ".encoder." not in name}
-        release = [self._past[name] for name in keep if name in self._past]
+        release = [self._past.values[name] for name in keep if name in self._past.values]
         # From here on the cache stands for the encoder's result, unless later graphs read that as well.
         if self._past_is_complete(keep) and STATES not in self._inputs(self._later):
             release += self._owned
         outputs = [tokens, *((LOGITS,) if self._logits else ())]
         result = self._runner.run(Run(graph, feed, outputs, list(keep.values()), release))
         self._owned = [held for held in self._owned if not any(held is gone for gone in release)]
-        self._past |= {name: result.kept[present] for name, present in keep.items()}
-        for name in keep:
-            before = feed[name].shape if name in feed else None
-            self._places[name] = _grown(before, self._past[name].shape, len(self._ids), len(ids))
+        made = {name: result.kept[present] for name, present in keep.items()}
+        self._past.grow(made, feed, pads, len(self._ids), len(ids))
         self._ids += ids
         found = result.outputs[tokens][0, -len(ids) :]
         rows: Sequence[np.ndarray | None] = [None] * len(found)
@@ -164,32 +163,26 @@ class Decoder:
             rows = list(result.outputs[LOGITS][0, -len(found) :])
         return [Prediction(int(token), row) for token, row in zip(found, rows, strict=True)]
 
-    def _held_past(self) -> dict[str, KeptValue]:
-        """The pasts without the places of forgotten tokens."""
-        held = {}
-        for name, value in self._past.items():
-            axis, length = self._places[name] or (0, 0)
-            forgotten = length > len(self._ids)
-            held[name] = first(value, len(self._ids), axis) if forgotten else value
-        return held
-
     def _inputs(self, graph: str | None) -> Mapping[str, Any]:
         return {} if graph is None else signature(self._runner, graph).inputs
 
     def _past_is_complete(self, keep: Mapping[str, str]) -> bool:
-        return self._later is not None and set(self._past) | set(keep) == set(self._sources)
+        return self._later is not None and {*self._past.values, *keep} == set(self._sources)
 
-    def _feed(self, graph: str, new: list[int], suppressed: np.ndarray | None) -> dict[str, Any]:
+    def _feed(
+        self, graph: str, new: list[int], suppressed: np.ndarray | None, pads: int = 0
+    ) -> dict[str, Any]:
+        """pads: the zeros in front of the past."""
         before = len(self._ids) if self._later is not None else 0
         total = before + len(new)
         known: dict[str, Any] = {
             "input_ids": np.array([new], np.int64),
-            "attention_mask": np.ones((1, total), np.int64),
-            "position_ids": np.arange(before, total, dtype=np.int64)[None],
+            MASK: padded(np.ones((1, total), np.int64), pads),
+            POSITIONS: np.arange(before, total, dtype=np.int64)[None],
             "token_type_ids": np.zeros((1, len(new)), np.int64),
             SUPPRESSED: np.zeros(0, np.int64) if suppressed is None else suppressed,
             **self._given,
-            **self._held_past(),
+            **self._past.taken(pads, len(self._ids)),
         }
         ports = self._inputs(graph)
         feed = {}
@@ -218,18 +211,6 @@ class Decoder:
             raise InputError(
                 "the owner of this model has hidden its logits", "request the text alone, without logits"
             )
-
-
-def _grown(before: Sequence[int] | None, after: Sequence[int], read: int, new: int) -> tuple[int, int] | None:
-    """(axis, places) of a present that has one place for each token, from its shape and that of its past.
-
-    read, new: the tokens of the past, and those that the run read. None for any other present.
-    """
-    if before is None or len(before) != len(after):
-        return None
-    changed = [axis for axis, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
-    grew = len(changed) == 1 and (before[changed[0]], after[changed[0]]) == (read, read + new)
-    return (changed[0], read + new) if grew else None
 
 
 def past_of_present(runner: Runner, first: str, later: str) -> dict[str, str]:

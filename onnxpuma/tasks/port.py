@@ -10,6 +10,7 @@ import numpy as np
 
 from onnxpuma.errors import ModelError
 from onnxpuma.roles.client.outcome import described
+from onnxpuma.roles.request.view import View
 
 KeptValue: TypeAlias = Any  # stays where the model runs: `Kept` at the servers, an array in the clear
 
@@ -35,6 +36,9 @@ class Signature:
 
     inputs: dict[str, Port]
     outputs: tuple[str, ...]
+    # Its past may stand behind zeros that `attention_mask` hides, and the runner gains where a past keeps its
+    # length from run to run (tasks/cache.py).
+    blocks: bool = False
 
 
 @dataclass
@@ -66,14 +70,15 @@ class Run:
     release: Sequence[KeptValue] = ()  # to forget once this run has succeeded
 
 
-def first(value: KeptValue, length: int, axis: int) -> KeptValue:
-    """The first `length` entries along `axis` of a value that a run kept.
+def view(value: KeptValue, skip: int, length: int, axis: int) -> KeptValue:
+    """`length` entries along `axis` of a value that a run kept, from `skip` on; below zero, behind so many
+    zeros.
 
     The runner keeps the whole, and `release` takes the whole.
     """
     if isinstance(value, np.ndarray):
-        return value[(slice(None),) * axis + (slice(length),)]
-    return value.first(length, axis)
+        return View(skip, axis).of_array(value, length)
+    return value.view(skip, length, axis)
 
 
 @dataclass(repr=False)

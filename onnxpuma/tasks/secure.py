@@ -14,6 +14,7 @@ from onnxpuma.roles.client.mixing import Mixing
 from onnxpuma.roles.local.cluster import LocalCluster
 from onnxpuma.roles.owner.samples import Samples
 from onnxpuma.roles.request.receipt import Receipt
+from onnxpuma.tasks.cache import hides_front
 from onnxpuma.tasks.port import KeptValue, Port, Result, Run, Signature, Usage
 from onnxpuma.transport.curve import KeyPair
 
@@ -132,4 +133,4 @@ def at_servers(
 
 def _signature(graph: Blueprint) -> Signature:
     ports = {name: Port(name, spec.dtype, spec.shape) for name, spec in graph.inputs.items()}
-    return Signature(ports, tuple(graph.outputs))
+    return Signature(ports, tuple(graph.outputs), hides_front(graph))

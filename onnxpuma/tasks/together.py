@@ -10,13 +10,13 @@ import numpy as np
 
 from onnxpuma.graph.next_token import NEXT_TOKEN, SUPPRESSED
 from onnxpuma.graph.sampling import MARKED, PARAMETERS_INPUT, SHIFT
+from onnxpuma.tasks.cache import MASK, POSITIONS, Cache, padded
 from onnxpuma.tasks.decoder import MODEL, past_of_present
 from onnxpuma.tasks.drawable import check_drawn, vocabulary
-from onnxpuma.tasks.port import KeptValue, Port, Run, Runner, signature
+from onnxpuma.tasks.port import Port, Run, Runner, signature
 from onnxpuma.tasks.rules import Rules
 from onnxpuma.tasks.sampling import Draw, Sampling, draw, together
 
-_MASK, _POSITIONS = "attention_mask", "position_ids"
 _DERIVED = (
     SUPPRESSED,
     PARAMETERS_INPUT,
@@ -32,8 +32,8 @@ def can_share(runner: Runner) -> bool:
     caches = [port for name, port in takes.items() if "past" in name]
     takes = {name: port for name, port in takes.items() if name not in _DERIVED}
     fixed = any(isinstance(port.shape[0], int) for port in takes.values())
-    known = {"input_ids", _MASK, _POSITIONS} | {port.name for port in caches}
-    return bool(caches) and not fixed and {_MASK, _POSITIONS} <= takes.keys() <= known
+    known = {"input_ids", MASK, POSITIONS} | {port.name for port in caches}
+    return bool(caches) and not fixed and {MASK, POSITIONS} <= takes.keys() <= known
 
 
 def alike(rules: Sequence[Rules]) -> bool:
@@ -61,22 +61,25 @@ def write_together(
     mask = np.array([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts], np.int64)
     new = np.array([[pad] * (longest - len(ids)) + list(ids) for ids in prompts], np.int64)
     written: list[list[int]] = [[] for _ in prompts]
-    past: dict[str, KeptValue] = {name: _empty(ports[name], count) for name in sources}
-    kept: list[KeptValue] = []
+    empty = {name: _empty(ports[name], count) for name in sources}
+    cache = Cache(signature(runner, MODEL).blocks)
     try:
         place = 0
         while open_ones := [row for row in range(count) if not _ended(written[row], rules[row])]:
             positions = np.maximum(mask.cumsum(axis=1) - 1, 0)[:, -new.shape[1] :]
-            feed: dict[str, Any] = {"input_ids": new, _MASK: mask, _POSITIONS: positions, **past}
+            past = mask.shape[1] - new.shape[1]
+            zeros = cache.pads(past)
+            feed: dict[str, Any] = {"input_ids": new, MASK: padded(mask, zeros), POSITIONS: positions}
+            feed |= cache.taken(zeros, past) or empty
             if SUPPRESSED in ports:
                 feed[SUPPRESSED] = rules[0].suppressed_at(place)
             wanted = NEXT_TOKEN
             if sampling is not None:
                 drawn = _draws(runner, sampling, prompts, written)
                 wanted, feed = drawn.output, feed | drawn.feed
-            result = runner.run(Run(MODEL, feed, [wanted], list(sources.values()), kept))
-            past = {name: result.kept[present] for name, present in sources.items()}
-            kept = list(past.values())
+            result = runner.run(Run(MODEL, feed, [wanted], list(sources.values()), cache.kept))
+            made = {name: result.kept[present] for name, present in sources.items()}
+            cache.grow(made, feed, zeros, past, new.shape[1])
             found = result.outputs[wanted].reshape(count)
             for row in open_ones:
                 forced = rules[row].forced_end if place == rules[row].most - 1 else None
@@ -85,8 +88,8 @@ def write_together(
             mask = np.concatenate([mask, np.ones((count, 1), np.int64)], axis=1)
             place += 1
     finally:
-        if kept:
-            runner.release(kept)
+        if cache.kept:
+            runner.release(cache.kept)
     return written
 
 

@@ -25,6 +25,7 @@ from onnxpuma.plan.prepare import prepare
 from onnxpuma.roles.client.client import Client
 from onnxpuma.roles.local.cluster import LocalCluster
 from onnxpuma.roles.owner.owner import share_model
+from onnxpuma.roles.request.view import WHOLE, View
 from onnxpuma.roles.server.store import KeptShares, Store
 from onnxpuma.transport.curve import generate
 
@@ -133,27 +134,62 @@ def test_a_kept_value_is_the_one_that_was_computed(client: Client) -> None:
     assert np.abs(whole.outputs["y"] - by_handle.outputs["y"]).max() < 1e-3
 
 
-def test_a_kept_value_loses_its_last_places(folder: Path, client: Client) -> None:
-    x = rows(6)
+@pytest.mark.parametrize(
+    ("skip", "length"),
+    [(0, 4), (0, 1), (2, 3), (1, 2), (-3, 8), (-2, 5), (-1, 2)],  # of five rows
+)
+def test_a_request_takes_a_part_of_a_kept_value(folder: Path, client: Client, skip: int, length: int) -> None:
+    import onnxruntime
+
+    x, session = rows(6), onnxruntime.InferenceSession(folder / "cached.onnx")
     whole = client.run({"x": x[:, :5], "past": NO_PAST}, keep=["present"]).kept["present"]
-    for length in (4, 1):  # the whole stays where it is, and can be cut again
-        part = whole.first(length, axis=1)
+    clear = session.run(["present"], {"x": x[:, :5], "past": NO_PAST})[0]
+    for _ in range(2):  # the whole stays where it is
+        part = whole.view(skip, length, axis=1)
         assert part.shape == (1, length, WIDTH)
         done = client.run({"x": x[:, 5:], "past": part}, ["y", "present"])
-        read = np.concatenate([x[:, :length], x[:, 5:]], axis=1)
-        assert np.abs(done.outputs["y"] - in_the_clear(folder, read)[:, -1:]).max() < 1e-3
+        past = View(skip, 1).of_array(clear, length)
+        for name, want in zip(
+            ["y", "present"], session.run(["y", "present"], {"x": x[:, 5:], "past": past}), strict=True
+        ):
+            assert np.abs(done.outputs[name] - want).max() < 1e-3
+        zeros = max(-skip, 0)
+        assert not done.outputs["present"][:, :zeros].any()
         assert done.outputs["present"].shape == (1, length + 1, WIDTH)
-    client.release([whole.first(2, axis=1)])
+    client.release([part])
     with pytest.raises(InputError, match="do not hold"):
         client.run({"x": x[:, :1], "past": whole})
 
 
-def test_a_kept_value_is_cut_along_one_axis_to_something(client: Client) -> None:
+def test_servers_refuse_a_part_that_a_kept_value_does_not_have(client: Client) -> None:
+    """A foreign client that checks nothing."""
     kept = client.run({"x": rows(3), "past": NO_PAST}, keep=["present"]).kept["present"]
-    for shape in ((1, 0, WIDTH), (0, 3, WIDTH), (0, 2, WIDTH), (1, 4, WIDTH)):
-        with pytest.raises(InputError, match="has shape"):
-            client.run({"x": rows(1), "past": replace(kept, shape=shape)})
+    refused = {
+        ((1, 0, WIDTH), View(0, 1)): "takes the places 0 to 0",
+        ((1, 4, WIDTH), View(0, 1)): "takes the places 0 to 4",
+        ((1, 3, WIDTH), View(1, 1)): "takes the places 1 to 4",
+        ((1, 2, WIDTH), View(-2, 1)): "takes the places -2 to 0",
+        ((1, 3, WIDTH), View(0, 3)): "along axis 3",
+        ((1, 300, WIDTH), View(-297, 1)): "puts 297 zeros",
+        ((1, 3, WIDTH), View(2**31 - 1, 1)): "takes the places",
+        ((1, 3, WIDTH), View(0, 2**32 - 1)): "along axis 4294967295",
+        ((1, 2, WIDTH), WHOLE): "has shape",
+    }
+    for (shape, view), why in refused.items():
+        with pytest.raises(InputError, match=why):
+            client.run({"x": rows(1), "past": replace(kept, shape=shape, taken=view)})
     assert client.run({"x": rows(1), "past": kept}, ["y"]).outputs["y"].shape == (1, 1, WIDTH)
+
+
+def test_zeros_in_front_are_bounded_by_the_limits_of_an_input(hall: Any, folder: Path, until: Any) -> None:
+    hall.config = replace(hall.config, limits=replace(hall.config.limits, elements=4 * WIDTH))
+    threads = [hall.start(party, folder) for party in range(3)]
+    until(lambda: all(thread.ready.is_set() for thread in threads))
+    with Client(hall.config, hall.client_keys) as client:
+        kept = client.run({"x": rows(2), "past": NO_PAST}, keep=["present"]).kept["present"]
+        assert client.run({"x": rows(1), "past": kept.view(-2, 4, 1)}).outputs["y"].shape == (1, 1, WIDTH)
+        with pytest.raises(InputError, match="has 20 elements, 16 are allowed"):
+            client.run({"x": rows(1), "past": kept.view(-3, 5, 1)})
 
 
 def test_what_cannot_be_kept_or_taken_is_refused_before_anything_is_sent(client: Client) -> None:
@@ -292,6 +328,19 @@ def test_a_client_displaces_only_its_own() -> None:
     assert store.size == 16 * 120000
     store.release("a", [(b"1", "y"), (b"9", "y"), (b"3", "z")])
     assert store.size == 16 * 90000
+
+
+@pytest.mark.parametrize(
+    ("shape", "view"),
+    [((30, 1), View(0, 0)), ((), WHOLE), ((), View(0, 1)), ((29,), View(2, 0)), ((29, 1), View(1, 1))],
+)
+def test_a_shape_that_is_not_that_of_the_part_is_refused(shape: tuple[int, ...], view: View) -> None:
+    store = Store(KeptConfig())
+    store.put("a", b"1", {"y": shares(30)})
+    with pytest.raises(InputError, match=r"the kept 'y' has shape|a view"):
+        store.get("a", b"1", "y", shape, view)
+    assert store.get("a", b"1", "y", (30,)).words.size == 30
+    assert store.get("a", b"1", "y", (31,), View(-2, 0)).words.size == 30
 
 
 def test_a_view_is_kept_without_what_it_was_cut_from() -> None:

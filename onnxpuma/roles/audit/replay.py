@@ -32,7 +32,7 @@ from onnxpuma.transport.link import PARTIES, Buffer, Link, Tag, Traffic, as_byte
 from onnxpuma.transport.memory import memory_links, side_by_side
 from onnxpuma.transport.request import Request
 
-Held = Mapping[str, KeptShares]  # kept values that a request takes, by input, as one party has them
+Held = Mapping[str, KeptShares]  # kept values that a request reads, whole, by input, as one party has them
 
 
 class Message(NamedTuple):
@@ -96,7 +96,7 @@ class Replayed:
     def held(self, number: int, inputs: Mapping[str, str]) -> tuple[Held, ...]:
         """What a later request takes of request `number`, as `Asking` wants it. inputs: kept output by input.
 
-        A later request that takes only the first places of a value cuts the words itself (`Store.get`).
+        The values are whole; a request that takes a part of one says so itself (`Job.taken`).
         """
         return tuple(
             {name: self.done[party][number].kept[output] for name, output in inputs.items()}

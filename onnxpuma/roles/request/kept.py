@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from onnxpuma.errors import InputError
+from onnxpuma.roles.request.view import WHOLE, View
+
 HANDLE_BYTES = 16
 
 
@@ -16,12 +19,18 @@ class Kept:
 
     handle: bytes  # random; the client drew it for the request that made the value
     name: str  # of the output
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # of what is taken
     dtype: np.dtype[Any]
     closed: bool = False  # the model's owner lets it fill certain inputs only, and lets nobody open it
+    taken: View = WHOLE  # of the value that the servers keep
 
-    def first(self, length: int, axis: int) -> Kept:
-        """The first `length` entries along `axis`. The servers keep the whole until it is released; a request
-        that continues this takes the part of it."""
-        shape = (*self.shape[:axis], length, *self.shape[axis + 1 :])
-        return replace(self, shape=shape)
+    def view(self, skip: int, length: int, axis: int) -> Kept:
+        """`length` entries along `axis`, from `skip` on; below zero, behind so many zeros (view.py).
+
+        The servers keep the whole until it is released; a request that continues this takes the part of it.
+        Raises InputError for a part that the value does not have.
+        """
+        if self.taken != WHOLE:
+            raise InputError("this is a part of a kept value already", "take a view of the whole value")
+        view = View(skip, axis)
+        return replace(self, shape=view.shape(self.shape, length), taken=view)

@@ -33,6 +33,7 @@ from onnxpuma.plan.plan import Plan, SecretInput, Selection
 from onnxpuma.roles.request.feed import check_kept, check_opened
 from onnxpuma.roles.request.kept import HANDLE_BYTES, Kept
 from onnxpuma.roles.request.network import heard, told
+from onnxpuma.roles.request.view import View
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import Request
 from onnxpuma.transport.link import PARTIES, Buffer, as_bytes
@@ -51,6 +52,7 @@ class Asked:
     plan_digest: str  # of the plan that the client made; hex
     network: Network  # for which it made it
     held: dict[str, tuple[bytes, str]] = field(default_factory=dict)  # input -> handle, kept output
+    views: dict[str, View] = field(default_factory=dict)  # input -> what it takes of that
     handle: bytes = b""  # the servers keep the selected outputs under it
     release: tuple[tuple[bytes, str], ...] = ()  # (handle, kept output) to forget afterwards
 
@@ -78,7 +80,10 @@ def public_part(
         value = feed[name]
         entry = body.inputs.add(name=name, dtype=spec.dtype.name, shape=value.shape, secret=spec.secret)
         if isinstance(value, Kept):
-            entry.held.CopyFrom(*held_entries([value]))
+            of = value.taken
+            entry.held.CopyFrom(
+                wire_pb2.Held(handle=value.handle, name=value.name, skip=of.skip, axis=of.axis)
+            )
         elif not spec.secret:
             entry.buffers = 1
             buffers.append(np.ascontiguousarray(value))
@@ -86,7 +91,7 @@ def public_part(
 
 
 def held_entries(kept: Iterable[Kept]) -> list[wire_pb2.Held]:
-    """How a request names these values."""
+    """How a request names these values, each whole."""
     return [wire_pb2.Held(handle=value.handle, name=value.name) for value in kept]
 
 
@@ -111,6 +116,7 @@ def read_public_part(request: Request, blueprint: Blueprint) -> Asked:
     shapes: dict[str, tuple[int, ...]] = {}
     public: dict[str, np.ndarray] = {}
     held: dict[str, tuple[bytes, str]] = {}
+    views: dict[str, View] = {}
     buffers = iter(request.public)
     plan_digest = bytes(next(buffers, b"")).hex()
     for entry in body.inputs:
@@ -122,6 +128,7 @@ def read_public_part(request: Request, blueprint: Blueprint) -> Asked:
             if not spec.secret:
                 raise InputError(f"the request's input '{entry.name}' is public", MADE_HERE)
             held[entry.name] = entry.held.handle, entry.held.name
+            views[entry.name] = View(entry.held.skip, entry.held.axis)
         elif not spec.secret:
             try:
                 array = np.frombuffer(next(buffers), spec.dtype).reshape(shapes[entry.name])
@@ -143,7 +150,7 @@ def read_public_part(request: Request, blueprint: Blueprint) -> Asked:
     selection = Selection(tuple(body.outputs), tuple(body.keep), tuple(held))
     release = tuple((entry.handle, entry.name) for entry in body.release)
     planned = heard(body.network, "the client")
-    return Asked(shapes, public, selection, plan_digest, planned, held, body.handle, release)
+    return Asked(shapes, public, selection, plan_digest, planned, held, views, body.handle, release)
 
 
 def deal_inputs(plan: Plan, values: Mapping[str, np.ndarray]) -> list[list[Buffer]]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.prf import fresh_part
 from onnxpuma.plan.plan import Plan
 from onnxpuma.roles.request.message import Asked
@@ -25,7 +26,7 @@ class Job:
 
     request: Request
     asked: Asked
-    held: Mapping[str, KeptShares] = field(default_factory=dict, repr=False)  # kept values, by input
+    held: Mapping[str, KeptShares] = field(default_factory=dict, repr=False)  # kept values, whole, by input
     client_key: str = ""  # public
     coin: bytes = field(default_factory=fresh_part, repr=False)  # this server's
     coins: tuple[bytes, ...] = field(default=(), repr=False)  # of all three, once the job has begun
@@ -49,6 +50,13 @@ class Job:
     def earlier(self) -> tuple[bytes, ...]:
         """The sessions of the runs that made the kept values. The value is cached, as `digest`."""
         return tuple(value.session for value in self.held.values())
+
+    def taken(self, name: str) -> Replicated:
+        """This server's shares of what the input takes of its kept value. Cost: a copy where zeros are put in
+        front, else none."""
+        view, shape = self.asked.views[name], self.asked.shapes[name]
+        words = self.held[name].words
+        return words if words.shape == shape and not view.skip else view.of_shares(words, shape[view.axis])
 
     @property
     def ordered(self) -> bool:

@@ -105,7 +105,7 @@ class Reception:
         self._budget().check_inputs(asked.shapes.items())
         check_sent(blueprint, asked, self.party, request)
         held = {
-            name: self.store.get(request.client, *place, asked.shapes[name])
+            name: self.store.get(request.client, *place, asked.shapes[name], asked.views[name])
             for name, place in asked.held.items()
         }
         check_held(blueprint, asked, held)

@@ -86,7 +86,7 @@ def compute(
     plan = plans[0] if alone else joints.get(plans)
     inputs: dict[str, Dealt] = {}
     for number, (job, given) in enumerate(requests):
-        given.update((entry.name, job.held[entry.name].words) for entry in job.plan.held)
+        given.update((entry.name, job.taken(entry.name)) for entry in job.plan.held)
         inputs.update((name if alone else own_name(name, number), value) for name, value in given.items())
         # The caller's jobs lose their shares here, so that each is freed after the step that reads it last.
         job.request.private, job.held = [], {}

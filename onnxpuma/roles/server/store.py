@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from onnxpuma.errors import BusyError, InputError
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.plan.plan import Plan, PlannedOutput
 from onnxpuma.roles.request.message import MADE_HERE
+from onnxpuma.roles.request.view import WHOLE, View
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,12 @@ class Store:
         while len(entries) > 1 and _bytes(entries.values()) > self._most_bytes:
             entries.popitem(last=False)
 
-    def get(self, client: str, handle: bytes, name: str, shape: tuple[int, ...]) -> KeptShares:
-        """The shares kept under this handle and name; where `shape` is shorter along one axis, its first.
+    def get(
+        self, client: str, handle: bytes, name: str, shape: tuple[int, ...], view: View = WHOLE
+    ) -> KeptShares:
+        """The shares kept under this handle and name, whole: the run itself takes what the request asks for.
 
-        A decoder's cache loses its last places so: those of guesses that proved wrong. InputError if this
-        client keeps nothing there, or nothing that has this shape or can be cut to it."""
+        InputError if this client keeps nothing there, or nothing of which `view` has this shape."""
         self.expire()
         entries = self._clients.get(client, OrderedDict())
         entry = entries.get(handle)
@@ -68,15 +70,13 @@ class Store:
         entry.used = time.monotonic()
         entries.move_to_end(handle)
         found = entry.values[name]
-        if found.output.shape == shape:
+        whole = found.output.shape
+        if view == WHOLE and shape == whole:
             return found
-        if not _is_first(shape, found.output.shape):
-            raise InputError(
-                f"the kept '{name}' has shape {found.output.shape}, the request says {shape}",
-                MADE_HERE,
-            )
-        part = found.words[tuple(slice(length) for length in shape)]
-        return KeptShares(part, replace(found.output, shape=shape), found.session)
+        length = shape[view.axis] if view.axis < len(shape) else 0
+        if len(shape) != len(whole) or view.shape(whole, length) != shape:
+            raise InputError(f"the kept '{name}' has shape {whole}, the request says {shape}", MADE_HERE)
+        return found
 
     def release(self, client: str, names: Iterable[tuple[bytes, str]]) -> None:
         """Forget these (handle, name); values that are gone already do no harm."""
@@ -133,14 +133,6 @@ def _bytes(entries: Iterable[_Entry]) -> int:
     return sum(
         value.words.format.held * value.words.size for entry in entries for value in entry.values.values()
     )
-
-
-def _is_first(shape: tuple[int, ...], whole: tuple[int, ...]) -> bool:
-    """Whether `shape` is that of a part that is not empty, and shorter than the whole along one axis."""
-    if len(shape) != len(whole):
-        return False
-    shorter = [0 < part < of for part, of in zip(shape, whole, strict=True) if part != of]
-    return shorter == [True]
 
 
 def _compact(value: KeptShares) -> KeptShares:

@@ -17,6 +17,7 @@ from onnxpuma.plan.plan import Selection
 from onnxpuma.roles.audit.replay import Asking, Recorded, Replayed, replay
 from onnxpuma.roles.local.memory import MemoryModel
 from onnxpuma.roles.request.kept import Kept
+from onnxpuma.roles.request.view import View
 from tests.ops.test_noise import feed, scores_of, wish
 from tests.roles.audit.case import asking_of, opened_by, recorded_of
 from tests.roles.test_kept import NO_PAST, WIDTH, cached_model, rows
@@ -108,6 +109,23 @@ def test_a_request_that_continues_takes_the_shares_of_the_replay_before(cached: 
         went_on.first_difference(replay(replace(recorded, askings=(other,)), cached._interpreters))
         is not None
     )
+
+
+@pytest.mark.parametrize(("skip", "length"), [(0, 3), (1, 3), (-2, 6)])
+def test_a_request_takes_a_part_of_what_the_replay_before_kept(
+    cached: MemoryModel, skip: int, length: int
+) -> None:
+    x, handle = rows(5), b"h" * 16
+    first = asking(cached, {"x": x[:, :4], "past": NO_PAST}, Selection((), ("present",)), handle=handle)
+    began = replay(recorded_of([first]), cached._interpreters)
+    kept = Kept(handle, "present", (1, 4, WIDTH), np.dtype(np.float32)).view(skip, length, 1)
+    chosen, held = Selection(("y",), (), ("past",)), began.held(0, {"past": "present"})
+    second = asking(cached, {"x": x[:, 4:], "past": kept}, chosen, held=held)
+    run = replay(recorded_of([second], b"t" * 16), cached._interpreters)
+    session = onnxruntime.InferenceSession(cached_model().SerializeToString())
+    past = session.run(["present"], {"x": x[:, :4], "past": NO_PAST})[0]
+    feed = {"x": x[:, 4:], "past": View(skip, 1).of_array(past, length)}
+    assert np.abs(opened_by(second.plan, run)["y"] - session.run(["y"], feed)[0]).max() < 1e-3
 
 
 def test_a_model_with_noise_is_refused() -> None:
