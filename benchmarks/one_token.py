@@ -40,18 +40,21 @@ from onnxpuma.plan.known.recall import Recall
 from onnxpuma.plan.owner_policy import DEFAULT
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.plan.prepare import prepare
+from onnxpuma.standard.padding import BLOCK
 from onnxpuma.transport.memory import memory_links
 
 RANDOM = np.random.default_rng(0)
 
 
 def planned(blueprint: Blueprint, past: int, recall: Recall | None = None, drafts: int = 0) -> Plan:
-    """The plan for the token after `past` others, whose cache the servers hold, and for guesses behind it."""
+    """The plan for the token after `past` others, whose cache the servers hold, and for guesses behind it. As
+    a decoder does, it fills the cache up to whole blocks where there are none."""
+    padding = 0 if drafts else -(past + 1) % BLOCK
     total = past + 1 + drafts
     known = {name: spec.default for name, spec in blueprint.inputs.items() if spec.default is not None}
     known |= {
         "input_ids": np.zeros((1, 1 + drafts), np.int64),
-        "attention_mask": np.ones((1, total), np.int64),
+        "attention_mask": np.array([[0] * padding + [1] * total]),
         "position_ids": np.arange(past, total)[None],
     }
     held = tuple(name for name in blueprint.inputs if "past" in name)
@@ -59,7 +62,7 @@ def planned(blueprint: Blueprint, past: int, recall: Recall | None = None, draft
     shapes = {n: v.shape for n, v in known.items()} | dict.fromkeys(empty, (0,))
     for name in held:
         _, *rest = blueprint.inputs[name].shape
-        shapes[name] = (1, *(d if isinstance(d, int) else past for d in rest))
+        shapes[name] = (1, *(d if isinstance(d, int) else padding + past for d in rest))
     public = {n: known.get(n, np.zeros(0, np.int64)) for n in blueprint.public_inputs if n in shapes}
     keep = tuple(name for name in blueprint.outputs if name.startswith("present"))
     shapes = {name: shape for name, shape in shapes.items() if name in blueprint.inputs}

@@ -8,7 +8,7 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
-from onnxpuma.mpc.forms import Form, Replicated, Sum3
+from onnxpuma.mpc.forms import Form, PublicWords, Replicated, Sum3
 from onnxpuma.mpc.forms.reading import WINDOW, Reading
 from onnxpuma.mpc.forms.streamed import Streamed
 from onnxpuma.mpc.party import Party, Protocol, parallel
@@ -17,6 +17,7 @@ from onnxpuma.mpc.replay.repertoire import Repertoire
 from onnxpuma.observe import OperatorUse, Progress, RunReport, Stopwatch
 from onnxpuma.ops.beside import whole
 from onnxpuma.ops.content import Content
+from onnxpuma.ops.late import is_late
 from onnxpuma.ops.spread import truncated
 from onnxpuma.plan.lanes.lanes import in_lanes, lanes_of
 from onnxpuma.plan.lanes.waiting import Waiting
@@ -101,6 +102,8 @@ class _Run:
         repertoire.begin()
         self._alike = [_alike(step) for step in plan.steps]
         self._often = {content for content, count in Counter(self._alike).items() if count >= OFTEN}
+        # The words of late inputs, which equal steps share.
+        self._late: dict[tuple[object, ...], list[PublicWords]] = {}
         self._done = 0
         self._waiting, self._lanes = Waiting(plan), lanes_of(plan)
 
@@ -179,8 +182,15 @@ class _Run:
         self._waiting.ended(step)
 
     def _operands(self, step: Step) -> list[Any]:
-        values = self._values
-        return [None if o is None else values[o.name] if o.secret else o.value for o in step.call.inputs]
+        values, late = self._values, step.operator.late
+        found = [None if o is None else values[o.name] if o.secret else o.value for o in step.call.inputs]
+        if late is not None and is_late(step.call, late):
+            key = step.call.content, *(id(found[place]) for place in late.places)
+            if key not in self._late:
+                self._late[key] = [PublicWords(words) for words in late.words(step.call)]
+            for place, words in zip(late.places, self._late[key], strict=True):
+                found[place] = words
+        return found
 
     def _step(self, step: Step) -> Protocol[list[Form]]:
         key = (step.call.node.name, step.outputs)

@@ -14,7 +14,7 @@ import numpy as np
 
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import RESTING
-from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3, joined, zeros
+from onnxpuma.mpc.forms import Form, PublicWords, Replicated, Shares, Sum3, joined, zeros
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.fourier import all_series
 from onnxpuma.mpc.protocols.linear import matmul
@@ -24,6 +24,7 @@ from onnxpuma.ops.attention_division import context_costs, context_of
 from onnxpuma.ops.attention_left import scores_a_row, scores_apart, scores_left
 from onnxpuma.ops.attention_lengths import lengths
 from onnxpuma.ops.attention_mask import mask_refusal, secret_mask, secret_mask_cost
+from onnxpuma.ops.attention_padding import PADDED, levelled, without_padding
 from onnxpuma.ops.attention_positions import Heads, cap_of, shapes_of, shown_scores
 from onnxpuma.ops.attention_reading import numerator_bits, reading_of
 from onnxpuma.ops.attention_scale import (
@@ -39,6 +40,7 @@ from onnxpuma.ops.attention_scores import plain_scores, score_spreads
 from onnxpuma.ops.beside import too_far, whole
 from onnxpuma.ops.elementwise import add_forms
 from onnxpuma.ops.factors import factor_bits, times_numbers
+from onnxpuma.ops.late import LateValue
 from onnxpuma.ops.lengths import largest_score
 from onnxpuma.ops.limits import Arrays, Limit
 from onnxpuma.ops.numerators import all_powers, all_powers_cost
@@ -119,7 +121,7 @@ def _by_heads(x: F, count: int) -> F:
     return x.reshape(*x.shape[:2], count, -1).transpose(0, 2, 1, 3)
 
 
-def _after(party: Party, past: Value, x: Replicated) -> Replicated:
+def _after(party: Party, past: LateValue, x: Replicated) -> Replicated:
     """The cache, followed by the new part."""
     return x if past is None else joined([as_shares(party, past, x.format), x], axis=2)
 
@@ -174,8 +176,9 @@ def _defers(call: Use, index: int) -> bool:
     grows=lambda call: left_out(shapes_of(call).keys),
     error="1e-4 of the largest value, with n keys n 8e-7 of it; with softcap 1e-3 softcap more in each score",
     integers=True,
+    late=PADDED,
 )
-def attention(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[Form]]:
+def attention(party: Party, call: Call, *inputs: LateValue) -> Protocol[Sequence[Form]]:
     """softmax(scale Q K' + mask) V; a row that a public mask excludes entirely gives zeros.
 
     A secret mask is boolean, or consists of numbers down to -2^23.
@@ -199,7 +202,7 @@ def attention(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[For
 
 
 def _attend(
-    party: Party, call: Call, s: Heads, q: Replicated, k: Replicated, v: Shares, mask: Value
+    party: Party, call: Call, s: Heads, q: Replicated, k: Replicated, v: Shares, mask: LateValue
 ) -> Protocol[tuple[Replicated, Replicated]]:
     """The context, and the scores of the fourth output (the context again if no node reads them)."""
     lengths = (left := scores_left(call)).lengths
@@ -209,6 +212,9 @@ def _attend(
         return empty, zeros(party.index, s.scores, call.reals)
     repeated = s.heads // s.key_heads
     scores = yield from _scores(party, call, q.contiguous(), k.repeat(repeated, axis=1))
+    counts = mask.words if isinstance(mask, PublicWords) else None
+    if counts is not None:
+        scores = levelled(scores, counts)
     standing = left.places
     places = slice(None) if standing is None else standing
     cap = cap_of(call)
@@ -234,4 +240,6 @@ def _attend(
         beside_it,
     ]
     parts, values = yield from parallel(before)
+    if counts is not None:
+        parts = without_padding(parts, call, lengths[kept], counts)
     return (yield from context_of(party, call, parts, standing, values.repeat(repeated, axis=1), shown))

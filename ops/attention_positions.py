@@ -93,6 +93,8 @@ def _beside(one: _Masked, node: Content, s: Heads, known: tuple[Content | None, 
     call = one.call
     beside = np.zeros((1, 1, 1, s.keys))
     operand = call.operand(3)
+    if operand is not None and operand.seen is not None:  # late: the kernel computes all scores
+        operand = None
     mask = None if operand is None else operand.beside if operand.secret else operand.value
     if mask is not None:
         if mask.shape[-1] < s.keys:  # the standard pads a short mask with excluded positions

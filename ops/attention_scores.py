@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnxpuma.ops.attention_mask import mask_reach
+from onnxpuma.ops.attention_padding import is_padded, kept_keys
 from onnxpuma.ops.attention_positions import attention_scores, cap_of, shapes_of
 from onnxpuma.ops.limits import Arrays
 from onnxpuma.ops.registry import Call
@@ -33,6 +34,8 @@ def score_spreads(call: Call, inputs: Arrays, scale: float) -> np.ndarray:
     cap = cap_of(call)
     if cap:
         scores = cap * np.tanh(scores)
+    if is_padded(call):
+        scores = np.where(np.asarray(kept_keys(np.asarray(inputs[3]))), scores, scores[..., -1:])
     reach = mask_reach(call)
     left = attention_scores(call, call.bound("spread", SPREAD) + reach)
     if len(inputs) > 3 and call.secret(3):

@@ -6,7 +6,7 @@ Costs, limits, refusals and kernels read formats from here: no operator assumes 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from operator import attrgetter
@@ -65,6 +65,8 @@ class Operand:
     enough: float = 0.0
     # The largest constant in it that keeps few digits in fixed point; 0 for none (ops/faint.py).
     faint: float = 0.0
+    # All that a plan knows of the numbers of a late public operand (ops/late.py); None for any other.
+    seen: Hashable = None
     # The proved bound of a secret operand (ops/bounds.py).
     bound: Bound = field(default=UNKNOWN, repr=False, compare=False)
 
@@ -99,7 +101,8 @@ class Operand:
     @cached_property
     def content(self) -> Content:
         """All of it but its name; whether it has one counts, as nothing reads an output without a name."""
-        arrays = key_of_array(self.value), key_of_array(self.beside)
+        late = self.seen is not None
+        arrays = None if late else key_of_array(self.value), key_of_array(self.beside)
         return content_of(("operand", bool(self.name), *arrays, self.bound.key, *_plain_facts(self)))
 
 

@@ -19,6 +19,7 @@ from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form
 from onnxpuma.mpc.party import Protocol
 from onnxpuma.ops.call import Call, Operand, Resolved, Result, Use, Value, altered, resting_of
+from onnxpuma.ops.late import Late
 from onnxpuma.ops.limits import Limits, no_limit
 from onnxpuma.standard.fixed_point import FRACTION, MOST_SPARE
 
@@ -131,6 +132,8 @@ class Operator:
     # It computes in any ring in which values may rest (plan/narrow.py); otherwise only in the ring of
     # `RESTING`.
     narrow: bool = False
+    # Public inputs whose numbers plans and programs leave open.
+    late: Late | None = None
 
     def error_of(self, call: Call) -> float:
         """The largest absolute error of this use, on operands of order one."""
@@ -160,6 +163,7 @@ def operator(
     beside: Beside | None = None,
     reaches: bool = False,
     narrow: bool = False,
+    late: Late | None = None,
     domain: str = "",
 ) -> Callable[[Kernel], Kernel]:
     """Register a kernel under these operator names, of the standard domain unless another is given."""
@@ -188,6 +192,7 @@ def operator(
                 beside=beside,
                 reaches=reaches,
                 narrow=moves or narrow,
+                late=late,
             )
             if domain:
                 _OWN[domain, name] = made

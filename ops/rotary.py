@@ -7,11 +7,14 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
+from onnxpuma.graph.model import Node
 from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms import Form, Shares, Sum3, joined, stacked, trivial
+from onnxpuma.mpc.forms import Form, PublicWords, Shares, Sum3, joined, stacked, trivial
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.ring.words import Words, from_integers
 from onnxpuma.ops.factors import factor_bits, public_scale
+from onnxpuma.ops.late import Given, Late, LateValue, Shapes
 from onnxpuma.ops.lengths import radius_of, rotated
 from onnxpuma.ops.limits import ROOM, output_in_product
 from onnxpuma.ops.registry import Call, Result, Use, Value, operator
@@ -39,15 +42,23 @@ def _by_place(call: Use) -> Layout:
     return lambda table: (table if positions is None else table[positions])[:, :, None]
 
 
-def seen_of_tables(cosines: np.ndarray, sines: np.ndarray) -> Hashable:
-    """All that a plan without positions sees of public tables beside their type and shape: tables of which
-    this is equal are planned alike. None: of these it may see more."""
+def _seen_of_tables(node: Node, given: Given, shapes: Shapes) -> Hashable:
+    """The scale of cosines and sines, and how much longer they make a pair."""
+    cosines, sines = given
+    if node.domain or len([name for name in node.inputs if name]) != 3 or cosines is None or sines is None:
+        return None
     if cosines.shape != sines.shape or cosines.ndim != 3 or not cosines.size:
         return None
     tables = np.stack([cosines, sines])
     if not (np.abs(tables) < _USUAL).all():  # nor is it a number
         return None
     return factor_bits(tables), radius_of(cosines, sines)
+
+
+def _words_of_tables(call: Use) -> Sequence[Words]:
+    """Their integers, each (batch or 1, sequence, 1, columns)."""
+    _, integers = public_scale(_public_tables(call))
+    return list(from_integers(integers[..., : _width(call) // 2], call.given(0).format.bits))
 
 
 def _size(call: Use) -> int:
@@ -126,9 +137,10 @@ def _refuse(call: Call) -> str | None:
     secret="input, tables",
     limits=output_in_product,
     error="one unit of 2^-18",
+    late=Late((1, 2), _seen_of_tables, _words_of_tables),
 )
 def rotary(
-    party: Party, call: Call, x: Value, cosines: Value, sines: Value, positions: Value = None
+    party: Party, call: Call, x: Value, cosines: LateValue, sines: LateValue, positions: Value = None
 ) -> Protocol[Sequence[Form]]:
     """Pairs of features rotated by an angle that depends on the position. No message."""
     yield from ()
@@ -137,11 +149,14 @@ def rotary(
         turning: Shares = x if isinstance(x, Sum3) else as_shares(party, x, call.reals)
         heads = apart(turning)
         left, right, rest = heads[first], heads[second], heads[..., width:]
-        fraction, tables = public_scale(_public_tables(call))
-        c, s = tables[..., : width // 2]
+        fraction = factor_bits(_public_tables(call))
+        if isinstance(cosines, PublicWords) and isinstance(sines, PublicWords):
+            c, s = cosines.words, sines.words
+        else:
+            c, s = _words_of_tables(call)
         turned = (
-            left.times_integers(c, fraction) - right.times_integers(s, fraction),
-            left.times_integers(s, fraction) + right.times_integers(c, fraction),
+            left.times(c, fraction) - right.times(s, fraction),
+            left.times(s, fraction) + right.times(c, fraction),
         )
         return [_together(call, *turned, rest.aligned(rest.fraction + fraction))]
     heads = apart(as_shares(party, x, call.reals))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3, trivial
+from onnxpuma.mpc.forms import Replicated, Shares, Sum3, trivial
 from onnxpuma.mpc.party import Party
-from onnxpuma.ops.registry import Value
+from onnxpuma.ops.late import LateValue
 
 
 def replicated(value: object) -> Replicated:
@@ -29,8 +31,6 @@ def in_one_ring(a: Replicated, b: Replicated) -> tuple[Replicated, Replicated]:
     return tuple(x if x.bits == bits else x.modulo(bits) for x in (a, b))  # type: ignore[return-value]
 
 
-def as_shares(party: Party, value: Value, format: Format) -> Replicated:
+def as_shares(party: Party, value: LateValue, format: Format) -> Replicated:
     """A public array as the shares (value, 0, 0); a secret operand unchanged."""
-    return (
-        replicated(value) if value is None or isinstance(value, Form) else trivial(party.index, value, format)
-    )
+    return trivial(party.index, value, format) if isinstance(value, np.ndarray) else replicated(value)

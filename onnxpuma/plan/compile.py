@@ -16,13 +16,14 @@ from onnxpuma.plan.formats import with_formats
 from onnxpuma.plan.known.recall import Recall
 from onnxpuma.plan.known.refusals import Refusal
 from onnxpuma.plan.known.state import State
+from onnxpuma.plan.known.whole import Whole
 from onnxpuma.plan.narrow_weights import with_narrow_weights
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.plan.schedule import scheduled
 from onnxpuma.plan.shapes import check_shapes
 from onnxpuma.plan.terms import with_terms
 from onnxpuma.plan.walk.start import enter_constants, enter_inputs
-from onnxpuma.plan.walk.walk import walk
+from onnxpuma.plan.walk.walk import visit, walk
 
 
 def compile_plan(
@@ -46,10 +47,23 @@ def compile_plan(
     shape that does not fit, for a plan beyond the budget, and for an output to keep that is not
     secret-shared; UnsupportedModelError naming every node without a secure kernel.
     """
+    recall = recall or Recall()
+    budget = budget or Budget.unlimited()
+    defaults = {n: s.default for n, s in blueprint.inputs.items() if s.default is not None}
+    shapes = {**{n: value.shape for n, value in defaults.items()}, **shapes}
+    public = {**defaults, **(public_values or {})}
+    if recall.whole is not None:
+        check_shapes(blueprint, shapes)
+        budget.check_inputs(shapes.items())
+        again = recall.whole.again(shapes, public, budget, recall.tables, visit)
+        if again is not None:
+            budget.check_plan(again.plan)
+            recall.whole = again
+            return again.plan
     state = walked(
         blueprint,
         shapes,
-        public_values,
+        public,
         selection,
         at_client=at_client,
         budget=budget,
@@ -65,8 +79,8 @@ def compile_plan(
                 f"output '{output.name}' is not secret-shared: there is nothing to keep at the servers",
                 "the client knows it from its own inputs: ask for the value instead",
             )
-    if budget is not None:
-        budget.check_plan(plan)
+    budget.check_plan(plan)
+    recall.whole = Whole.of(plan, state, shapes)
     return plan
 
 

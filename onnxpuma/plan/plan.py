@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, TypeAlias
 
@@ -96,22 +96,26 @@ class Step:
     @cached_property
     def digest(self) -> bytes:
         """A digest of all that determines the bytes that it sends."""
+        hashed = hashlib.sha256(self._said)
+        for operand in self.call.operands:
+            for array in () if operand is None else (operand.value, operand.beside):
+                if array is not None:
+                    hashed.update(repr((array.dtype.str, array.shape)).encode())
+                    hashed.update(np.ascontiguousarray(array).data)
+        return hashed.digest()
+
+    @cached_property
+    def _said(self) -> bytes:
+        """What the digest covers, but for arrays."""
         call = self.call
-        bounds = sorted(call.bounds.items())
-        text = [repr((self.label, self.outputs, self.resolves, self.constant, bounds))]
-        arrays: list[np.ndarray] = []
+        text = [repr((self.label, self.outputs, self.resolves, self.constant, sorted(call.bounds.items())))]
         for operand in call.operands:
             if operand is None:
                 text.append("()")
                 continue
             words = operand.content.once("digest", partial(_said, operand))
             text.append(f"({operand.name!r}, {words})")
-            arrays += [a for a in (operand.value, operand.beside) if a is not None]
-        hashed = hashlib.sha256(f"[{', '.join(text)}]".encode())
-        for array in arrays:
-            hashed.update(repr((array.dtype.str, array.shape)).encode())
-            hashed.update(np.ascontiguousarray(array).tobytes())
-        return hashed.digest()
+        return f"[{', '.join(text)}]".encode()
 
     @cached_property
     def cost(self) -> Cost:
@@ -240,6 +244,12 @@ class Plan:
     def kept(self) -> list[PlannedOutput]:
         """The outputs that stay at the servers."""
         return [output for output in self.outputs if output.kept]
+
+    def taken_over(self, steps: tuple[Step, ...], known: Mapping[str, np.ndarray]) -> Plan:
+        """The same plan with other late inputs (ops/late.py), which cost the same."""
+        made = replace(self, steps=steps, known=known)
+        made.__dict__.update({name: self.__dict__[name] for name in ("cost",) if name in self.__dict__})
+        return made
 
     @cached_property
     def digest(self) -> str:

@@ -5,6 +5,8 @@ Sum3         P_i holds z_i of z = z_0 + z_1 + z_2: a product before its first ex
 Split        the pivot holds A, both twins hold B, x = A + B
 Pair         the twins hold y_u and y_v, y = y_u + y_v; the pivot holds nothing
 Bit          as Pair, for bits, with xor
+
+PublicWords is no form: public numbers that a protocol takes in words.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from onnxpuma.mpc.forms.form import Form, Layout
+from onnxpuma.mpc.forms.public import PublicWords
 from onnxpuma.mpc.forms.replicated import Replicated, Sum3, trivial, zeros
 from onnxpuma.mpc.forms.several import chosen, joined, picked, stacked
 from onnxpuma.mpc.forms.split import Bit, Pair, Split, see
@@ -23,6 +26,7 @@ __all__ = [
     "Form",
     "Layout",
     "Pair",
+    "PublicWords",
     "Replicated",
     "Shares",
     "Split",

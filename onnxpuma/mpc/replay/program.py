@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms import Form, Replicated, Sum3
+from onnxpuma.mpc.forms import Form, PublicWords, Replicated, Sum3
 from onnxpuma.mpc.forms.weights import Weights
 from onnxpuma.mpc.party import Arriving, Later, Maybe, Party, Protocol, taken
 from onnxpuma.mpc.ring.packing import laid_out
@@ -200,13 +200,14 @@ class _Ending:
 
 
 def parts(operand: Any) -> tuple[Maybe, ...] | None:
-    """The arrays of an operand: none of a public one, and None where programs do not know its form."""
+    """The arrays of an operand that each run brings along: none of a plain public one, which is part of the
+    program. None where programs do not know its form."""
     kind = type(operand)
     if kind is Replicated:
         held: tuple[Maybe, ...] = operand.components
         return held
     if kind is Weights:
         return operand.kept, operand.blend
-    if kind is Sum3:
+    if kind is Sum3 or kind is PublicWords:
         return (operand.words,)
     return () if operand is None or kind is np.ndarray else None

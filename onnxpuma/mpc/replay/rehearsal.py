@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from onnxpuma.mpc.forms import Form
+from onnxpuma.mpc.forms import Form, PublicWords
 from onnxpuma.mpc.forms.weights import Weights
 from onnxpuma.mpc.party import Later, Maybe, Party, Protocol, taken
 from onnxpuma.mpc.replay import arranged
@@ -79,9 +79,11 @@ class Scribe(Party):
 
         return Later(self, shape, arrive)
 
-    def operand(self, form: Form, first: int, round: int) -> Form:
+    def operand(self, form: Form | PublicWords, first: int, round: int) -> Form | PublicWords:
         """An operand of the rehearsal in the place of one of a run, whose open round this is. first: the
         number of its first array."""
+        if isinstance(form, PublicWords):
+            return PublicWords(self._read(form.words, first))
         held = [
             self._input(part, number, form, round) for number, part in enumerate(parts(form) or (), first)
         ]
@@ -121,10 +123,10 @@ def rehearsed(kernel: Callable[..., Protocol[list[Form]]], party: Party, operand
     notes = Notes(LARGEST)
     stage = Stage(notes.own)
     scribe = Scribe(party.index, party.turn, notes, stage)
-    known: dict[int, Form] = {}
+    known: dict[int, Form | PublicWords] = {}
     given, first = list[Any](), 0
     for operand in operands:
-        if isinstance(operand, Form):
+        if isinstance(operand, (Form, PublicWords)):
             if id(operand) not in known:
                 known[id(operand)] = scribe.operand(operand, first, party.round)
             first += len(parts(operand) or ())

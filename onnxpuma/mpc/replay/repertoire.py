@@ -50,9 +50,8 @@ class Repertoire:
                 return kernel(party, *operands)
             if held:
                 inputs += held
-                described.append(
-                    (type(operand), operand.format, *[_said(part, party.round) for part in held])
-                )
+                kind = type(operand), getattr(operand, "format", None)
+                described.append((*kind, *[_said(part, party.round) for part in held]))
         key = (like, party.turn, party.index, native_level(), *described)
         with self._lock:
             program = self._free(key, often, kernel, party, operands)

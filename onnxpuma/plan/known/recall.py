@@ -25,6 +25,7 @@ from onnxpuma.plan.known.sameness import kept, same
 from onnxpuma.plan.known.state import Settled, State
 from onnxpuma.plan.known.tables import Tables
 from onnxpuma.plan.known.values import Known
+from onnxpuma.plan.known.whole import Whole
 from onnxpuma.plan.plan import Selection, Step
 
 
@@ -52,7 +53,9 @@ class Recall:
         self.resting = Decisions()
         self.terms = Decisions()
         self.numbering = Numbering()
-        self._tables = Tables()
+        self.tables = Tables()
+        # The last plan that was finished.
+        self.whole: Whole | None = None
         self._outline: Outline | None = None
         self._constants: dict[str, Known] = {}
         self._start: dict[str, Known] = {}
@@ -79,7 +82,7 @@ class Recall:
                 state.values[name] = before
         self._start = dict(state.values)
         self._contents = [*self._contents[-1:], state.contents]
-        self._tables.begin()
+        self.tables.begin()
 
     def plan(
         self,
@@ -128,12 +131,12 @@ class Recall:
     def _stand(self, state: State, before: _Found) -> bool:
         """Whether steps read tables that are planned alike. A public value is computed from the tables
         themselves."""
-        return bool(before.steps) and self._tables.stand(state, before.read, [before.node])
+        return bool(before.steps) and self.tables.stand(state, before.read, [before.node])
 
     def _stand_late(self, state: State, before: _Found, settled: Settled) -> bool:
         """Whether the values that were read for the readers of a step are planned alike."""
         readers = [r for name in before.made for r in state.readers.get(name, ()) if r is not None]
-        return self._tables.stand(state, settled.late, [node for node, _ in readers])
+        return self.tables.stand(state, settled.late, [node for node, _ in readers])
 
 
 def _again(state: State, before: _Found) -> None:

@@ -1,95 +1,93 @@
-"""Public tables of rotary embeddings: every token has others, and all are planned alike.
+"""Late public inputs in the next plan: every token has others, and all are planned alike.
 
-Planning sees little of such a table: its scale, and how much longer it makes a pair (ops/rotary.py). Steps
-that were planned with the tables of an earlier plan are therefore those of this plan, once its own tables are
-put into them.
+Planning sees little of such an input (ops/late.py). Steps that were planned with those of an earlier plan are
+therefore those of this plan, once its own are put into them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from operator import is_
 from typing import TypeAlias
 
 from onnxpuma.graph.model import Node
-from onnxpuma.ops.registry import Operand
-from onnxpuma.ops.rotary import seen_of_tables
+from onnxpuma.ops.content import content_of_node
+from onnxpuma.ops.late import Late, inputs_at, is_late
+from onnxpuma.ops.registry import Operand, altered, find
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.known.values import Known
 from onnxpuma.plan.plan import Step
 
-_OPERATOR = "RotaryEmbedding"
-_PLACES = (1, 2)  # of cosines and sines
-
-_Seen: TypeAlias = (
-    "dict[tuple[int, ...], tuple[Sequence[Known | None], Hashable]]"  # the ids of tables -> they
-)
+# By the ids of these values.
+_Seen: TypeAlias = "dict[tuple[object, ...], tuple[Sequence[Known | None], Hashable]]"
 
 
 class Tables:
-    """What planning sees of the tables of the last plan and of the one in the making."""
+    """What planning sees of the late inputs of the last plan and of the one in the making."""
 
     def __init__(self) -> None:
         self._seen: _Seen = {}
         self._before: _Seen = {}
 
     def begin(self) -> None:
-        """Begin a plan: tables that the last one did not look at are forgotten."""
+        """Begin a plan: inputs that the last one did not look at are forgotten."""
         self._before, self._seen = self._seen, {}
 
     def stand(self, state: State, read: Mapping[str, Known | None], nodes: Iterable[Node]) -> bool:
-        """Whether the values that were read for these nodes are the same objects now, or tables of them that
-        are planned alike. nodes: of those that read tables, only steps."""
+        """Whether the values that were read for these nodes are the same objects now, or late inputs of them
+        that are planned alike. nodes: of those that read such values, only steps."""
         changed = {name for name, known in read.items() if state.values.held(name) is not known}
         left = set(changed)
         for node in nodes:
             names = changed.intersection(node.reads)
             if not names:
                 continue
-            if not _is_plain(node) or not names.issubset([node.inputs[place] for place in _PLACES]):
+            late = None if (operator := find(node)) is None else operator.late
+            if late is None or not names.issubset(inputs_at(node.inputs, late.places)):
                 return False
-            now = [state.values.held(node.inputs[place] or "") for place in _PLACES]
-            before = [read.get(node.inputs[place] or "") for place in _PLACES]
-            if not all(map(_alike, before, now)):
+            before = {name: read[name] for name in names}
+            if not all(_alike(known, state.values.held(name)) for name, known in before.items()):
                 return False
-            seen = self._see(before)
-            if seen is None or seen != self._see(now):
+            seen = self._see(state, node, late, before)
+            if seen is None or seen != self._see(state, node, late, {}):
                 return False
             left -= names
         return not left
 
-    def _see(self, tables: Sequence[Known | None]) -> Hashable:
-        """What planning sees of cosines and sines."""
-        key = tuple(map(id, tables))
+    def _see(self, state: State, node: Node, late: Late, before: Mapping[str, Known | None]) -> Hashable:
+        """What planning sees of the late inputs of this node. before: values in place of those of now."""
+
+        known = [None if n is None else before.get(n) or state.values.held(n) for n in node.inputs]
+        shapes = [None if one is None else one.shape for one in known]
+        given = inputs_at(known, late.places)
+        key = content_of_node(node), *map(id, given), *shapes
         found = self._seen.get(key) or self._before.get(key)
         if found is None:
-            cosines, sines = [t.value for t in tables if t is not None and t.value is not None]
-            found = tables, seen_of_tables(cosines, sines)
+            values = [None if one is None else one.value for one in given]
+            found = given, late.seen(node, values, shapes)
         self._seen[key] = found
         return found[1]
 
 
 def with_own_tables(state: State, steps: Sequence[Step]) -> list[Step]:
-    """The steps with the tables of this plan. Those whose tables are these already stay the same objects."""
-    return [_own(state, step) if step.operator.name == _OPERATOR else step for step in steps]
+    """The steps with the late inputs of this plan. Those that have these already stay the same objects."""
+    return [_own(state, step) for step in steps]
 
 
 def _own(state: State, step: Step) -> Step:
-    inputs = tuple([o if o is None or o.secret else _table(state, o) for o in step.call.inputs])
-    if all(map(lambda a, b: a is b, inputs, step.call.inputs)):
+    if step.operator.late is None or not is_late(step.call, step.operator.late):
+        return step
+    inputs = [o if o is None or o.seen is None else _table(state, o) for o in step.call.inputs]
+    if all(map(is_, inputs, step.call.inputs)):
         return step
     return step.reading(inputs)
 
 
 def _table(state: State, operand: Operand) -> Operand:
-    value = state.values.held(operand.name)
-    if value is None or value.value is None or value.value is operand.value:
+    known = state.values.held(operand.name)
+    if known is None or known.value is None or known.value is operand.value:
         return operand
-    return value.public(operand.name)
-
-
-def _is_plain(node: Node) -> bool:
-    """Whether it rotates by tables without positions."""
-    return node.op == _OPERATOR and not node.domain and len([n for n in node.inputs if n]) == 3
+    return altered(known.public(operand.name), seen=operand.seen)
 
 
 def _alike(one: Known | None, other: Known | None) -> bool:

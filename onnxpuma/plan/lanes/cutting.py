@@ -205,7 +205,7 @@ def _part(operand: Operand, cut: Cut, lane: int) -> Operand:
     shape = (*operand.shape[:axis], cuts[lane + 1] - cuts[lane], *operand.shape[axis + 1 :])
     changes: dict[str, Any] = {"shape": shape}
     if operand.value is not None:
-        changes["value"] = operand.value[index]
+        changes |= {"value": operand.value[index], "seen": None}
     elif operand.name:
         changes["name"] = _own_name(operand.name, cut, lane)
     if operand.beside is not None:

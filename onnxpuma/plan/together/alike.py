@@ -15,7 +15,7 @@ from onnxpuma.plan.plan import Step
 
 T = TypeVar("T")
 # Of an operand, what may differ between requests whose values lie end to end.
-_OWN = ("name", "shape", "value", "beside", "bound", "content")
+_OWN = ("name", "shape", "value", "seen", "beside", "bound", "content")
 
 
 def different(items: Sequence[T]) -> list[T]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.ops.bounds import Bound
+from onnxpuma.ops.late import with_seen
 from onnxpuma.ops.registry import Call, Operand, Operator, altered
 from onnxpuma.ops.side_by_side import JOIN, PART
 from onnxpuma.plan.plan import Plan, Step
@@ -203,7 +204,8 @@ class Group:
             if not fits(made, axis, but=("format", "form")):
                 return None
             outputs.append(self._end_to_end(made, axis))
-        fused = formatted(steps, altered(first, inputs=tuple(whole), outputs=tuple(outputs)))
+        together = altered(first, inputs=tuple(whole), outputs=tuple(outputs))
+        fused = formatted(steps, with_seen(together, steps[0].operator.late))
         return None if fused is None else _Way(axis, found.axes, fused, effort)
 
     def _effort(self, name: str, axis: int) -> int:
@@ -222,7 +224,7 @@ class Group:
         changes: dict[str, Any] = {"shape": tuple(shape)}
         if first.value is not None:
             parts = [filled_up(np.asarray(o.value), shape, filling) for o in operands]
-            changes["value"] = np.concatenate(parts, axis)
+            changes |= {"value": np.concatenate(parts, axis), "seen": None}
         else:
             changes["name"] = f"{first.name} of {len(operands)} requests from {self.members[0]}"
             if axis:

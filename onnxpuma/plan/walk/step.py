@@ -10,6 +10,7 @@ from onnxpuma.graph.model import Node, ValueType
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.protocols.dpf import SecretIds
+from onnxpuma.ops.late import with_seen
 from onnxpuma.ops.registry import Call, Operand, Operator, Result, Use, altered, find
 from onnxpuma.plan.bounds.ranges import bounded, ranged
 from onnxpuma.plan.bounds.watch import watched
@@ -40,7 +41,7 @@ def planned(state: State, node: Node) -> Parts[None]:
     operands = operands_of(state, node)
     if not operator.integers and any(_is_whole(o) for o in operands):
         raise Refused("it computes on secret integers or booleans: it is supported for reals only")
-    use = Use(node, operands, state.opset, network=state.network)
+    use = with_seen(Use(node, operands, state.opset, network=state.network), operator.late)
     call = settled(
         state, use, operator, lambda: types or _types(state, node), partial(_settle, state, use, operator)
     )
