@@ -47,15 +47,10 @@ def compile_plan(
     shape that does not fit, for a plan beyond the budget, and for an output to keep that is not
     secret-shared; UnsupportedModelError naming every node without a secure kernel.
     """
-    recall = recall or Recall()
-    budget = budget or Budget.unlimited()
-    defaults = {n: s.default for n, s in blueprint.inputs.items() if s.default is not None}
-    shapes = {**{n: value.shape for n, value in defaults.items()}, **shapes}
-    public = {**defaults, **(public_values or {})}
+    recall, budget = recall or Recall(), budget or Budget.unlimited()
     if recall.whole is not None:
-        check_shapes(blueprint, shapes)
-        budget.check_inputs(shapes.items())
-        again = recall.whole.again(shapes, public, budget, recall.tables, visit)
+        given = _given(blueprint, shapes, public_values, budget)
+        again = recall.whole.again(*given, budget, recall.tables, visit)
         if again is not None:
             budget.check_plan(again.plan)
             recall.whole = again
@@ -63,7 +58,7 @@ def compile_plan(
     state = walked(
         blueprint,
         shapes,
-        public,
+        public_values,
         selection,
         at_client=at_client,
         budget=budget,
@@ -80,7 +75,7 @@ def compile_plan(
                 "the client knows it from its own inputs: ask for the value instead",
             )
     budget.check_plan(plan)
-    recall.whole = Whole.of(plan, state, shapes)
+    recall.whole = Whole.of(plan, state)
     return plan
 
 
@@ -138,16 +133,25 @@ def walked(
     recall: Recall | None = None,
 ) -> State:
     """The state after the walk: all real values rest in the format of the model. Raises as `survey`."""
-    defaults = {n: s.default for n, s in blueprint.inputs.items() if s.default is not None}
-    shapes = {**{n: value.shape for n, value in defaults.items()}, **shapes}
-    public_values = {**defaults, **(public_values or {})}
-    selection = selection or Selection(tuple(blueprint.own_outputs))
-    check_shapes(blueprint, shapes)
-    budget = budget or Budget.unlimited()
-    budget.check_inputs(shapes.items())
+    selection, budget = selection or Selection(tuple(blueprint.own_outputs)), budget or Budget.unlimited()
+    shapes, public = _given(blueprint, shapes, public_values, budget)
     recall = recall or Recall()
     state = State.at_start(recall.outline(blueprint, selection), budget, network)
-    enter_inputs(state, shapes, public_values, at_client)
+    enter_inputs(state, shapes, public, at_client)
     recall.constants(state, enter_constants)
     walk(state, recall)
     return state
+
+
+def _given(
+    blueprint: Blueprint,
+    shapes: Mapping[str, tuple[int, ...]],
+    public_values: Mapping[str, np.ndarray] | None,
+    budget: Budget,
+) -> tuple[Mapping[str, tuple[int, ...]], Mapping[str, np.ndarray]]:
+    """These shapes and public values, checked, with the defaults of inputs that are left out."""
+    defaults = {n: s.default for n, s in blueprint.inputs.items() if s.default is not None}
+    shapes = {**{n: value.shape for n, value in defaults.items()}, **shapes}
+    check_shapes(blueprint, shapes)
+    budget.check_inputs(shapes.items())
+    return shapes, {**defaults, **(public_values or {})}

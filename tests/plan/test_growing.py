@@ -19,6 +19,7 @@ from onnxpuma.plan.examine.widths import with_widths
 from onnxpuma.plan.known.likeness import Likeness
 from onnxpuma.plan.known.recall import Recall
 from onnxpuma.plan.known.state import State
+from onnxpuma.plan.known.tables import Tables
 from onnxpuma.plan.owner_policy import Policy
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.plan.prepare import prepare
@@ -201,7 +202,7 @@ def test_tables_of_another_scale_are_planned_again() -> None:
 
 
 def test_tables_that_are_wrongly_taken_for_alike_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnxpuma.plan.known.tables.seen_of_tables", lambda cosines, sines: True)
+    monkeypatch.setattr(Tables, "_see", lambda *_: True)
     with pytest.raises(AssertionError):
         assert_same_at((7, 0))
 

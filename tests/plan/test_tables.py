@@ -116,7 +116,7 @@ def test_what_is_seen_of_tables_is_kept_for_two_plans(rotates: Blueprint) -> Non
     recall, counts = Recall(), []
     for turn in range(12):
         turned(rotates, *tables(0.3 + 0.01 * turn), recall)
-        counts.append(len(recall._tables._seen) + len(recall._tables._before))
+        counts.append(len(recall.tables._seen) + len(recall.tables._before))
     assert max(counts) == counts[3] <= 4
 
 

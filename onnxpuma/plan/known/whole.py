@@ -32,13 +32,16 @@ class Whole:
     shapes: Mapping[str, tuple[int, ...]]
     # The nodes that read public inputs, or what follows from them in the clear.
     nodes: Sequence[Node]
+    # Bytes of public values that planning computed.
+    spent: int
 
     @classmethod
-    def of(cls, plan: Plan, state: State, shapes: Mapping[str, tuple[int, ...]]) -> Whole:
+    def of(cls, plan: Plan, state: State) -> Whole:
         """That of a finished plan. Cost: proportional to the number of nodes."""
         varying = {n for n, known in state.values.items() if known.value is not None and not known.constant}
         nodes = [node for node in state.nodes if not varying.isdisjoint(node.reads)]
-        return cls(plan, state, dict(shapes), nodes)
+        shapes = {name: state.values[name].shape for name in state.blueprint.inputs}
+        return cls(plan, state, shapes, nodes, state.budget.spent)
 
     def again(
         self,
@@ -52,8 +55,9 @@ class Whole:
 
         visit: plans a node, and tells whether it planned this node alone.
         """
-        if self.shapes != shapes or self.state.refusals:
+        if any(tuple(shapes[name]) != shape for name, shape in self.shapes.items()):
             return None
+        tables.begin()
         values = Values()
         values.update(self.state.values)
         state = replace(self.state, values=values, budget=budget, refusals=[], steps=[])
@@ -78,6 +82,7 @@ class Whole:
                 return None
             changed |= {name for name, known in made.items() if not same(known, values[name])}
         budget.check_time()
+        budget.spent = self.spent
         known_values = {**self.plan.known, **{name: _public(values, name) for name in changed}}
         steps = tuple(with_own_tables(state, self.plan.steps))
         plan = self.plan.taken_over(steps, known_values)
