@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-# A decoder that reads one token fills its cache up so that there is a multiple of these keys.
+# A text that is read a token at a time has a multiple of so many keys, its own and those of padding: so many
+# tokens have one length of the cache.
 BLOCK: Final = 8

@@ -15,7 +15,7 @@ import numpy as np
 from onnxpuma.errors import ModelError
 from onnxpuma.graph.model import Node
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.roles.request.view import BLOCK
+from onnxpuma.standard.padding import BLOCK
 from onnxpuma.tasks.port import KeptValue, view
 
 MASK, POSITIONS = "attention_mask", "position_ids"

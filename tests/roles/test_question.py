@@ -10,7 +10,7 @@ import pytest
 
 from onnxpuma.plan.plan import Selection
 from onnxpuma.roles.request.question import MOST, Question, following
-from onnxpuma.roles.request.view import BLOCK
+from onnxpuma.standard.padding import BLOCK
 from tests.plan.test_growing import blueprint_of, planned
 
 LENGTHS = (15, 16, 17, 33)  # around the borders of blocks

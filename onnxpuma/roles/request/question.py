@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.plan.plan import Selection
-from onnxpuma.roles.request.view import BLOCK
+from onnxpuma.standard.padding import BLOCK
 
 MOST = 1 << 14  # elements of a public input that is continued
 

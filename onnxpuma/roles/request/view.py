@@ -15,9 +15,8 @@ import numpy as np
 
 from onnxpuma.errors import InputError
 from onnxpuma.mpc.forms import Replicated
+from onnxpuma.standard.padding import BLOCK
 
-BLOCK = 8
-"""A text that is read a token at a time has so many tokens with one length of its cache (tasks/cache.py)."""
 MOST_ZEROS = 32 * BLOCK
 """In front of a value."""
 
