@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 import onnxpuma
 from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms import Form, Replicated, Sum3, see
+from onnxpuma.mpc.forms import Form, PublicWords, Replicated, Sum3, see
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.prf import PartyKeys
 from onnxpuma.mpc.protocols import dpf
@@ -209,6 +210,31 @@ def test_results_on_their_way_keep_their_words_until_somebody_takes_them() -> No
     ):
         for a, b in zip(mine, theirs, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("looks", [False, True])
+def test_public_words_are_read_anew_in_each_run(looks: bool) -> None:
+    """One program serves all of them; a protocol that looks at them is no program."""
+    repertoires = [Repertoire() for _ in range(3)]
+
+    def scaled(party: Party, x: Replicated, by: PublicWords) -> Protocol[list[Form]]:
+        words = by.words[:1] if looks and int(by.words[0]) % 2 else by.words
+        product = x.as_sum().times(words, 1)
+        return [(yield from resolve(party, product, party.next_pivot(), WHOLE))]
+
+    def run(factors: np.ndarray, party: Party, x: Replicated, y: Replicated) -> Protocol[list[Form]]:
+        repertoire = repertoires[party.index]
+        repertoire.begin()
+        party.turn = 1
+        return (yield from repertoire.run(scaled, "scaled", True, party, (x, PublicWords(factors))))
+
+    values = np.random.default_rng(5).normal(0, 2, (6, 6))
+    for factors in (np.full(6, 2, np.uint64), np.arange(6, dtype=np.uint64)):
+        parts = _Tape(False).run(partial(run, factors), [shared_reals(values), shared_reals(values)])
+        words = parts[0][0] + parts[0][1] + parts[1][1]
+        np.testing.assert_allclose(WHOLE.decode(words), values * factors / 2, atol=2.0**-15)
+    made = sum(len(known.programs) for one in repertoires for known in one._programs.values())
+    assert made == (0 if looks else 3)
 
 
 def test_what_comes_once_a_run_is_rehearsed_in_the_second() -> None:
