@@ -165,6 +165,11 @@ def needed_bytes(plan: Plan) -> int:
     return _needed_by(plan).memory
 
 
+def needs_as_much(plan: Plan, other: Plan) -> None:
+    """Note that a plan needs what another needs, of the same steps on other numbers."""
+    _needed[plan] = _needed_by(other)
+
+
 def _needed_by(plan: Plan) -> _Needed:
     found = _needed.get(plan)
     if found is None:

@@ -248,7 +248,9 @@ class Plan:
     def taken_over(self, steps: tuple[Step, ...], known: Mapping[str, np.ndarray]) -> Plan:
         """The same plan with other late inputs (ops/late.py), which cost the same."""
         made = replace(self, steps=steps, known=known)
-        made.__dict__.update({name: self.__dict__[name] for name in ("cost",) if name in self.__dict__})
+        made.__dict__.update(
+            {name: self.__dict__[name] for name in ("cost", "_ends") if name in self.__dict__}
+        )
         return made
 
     @cached_property
@@ -257,8 +259,13 @@ class Plan:
         hashed = hashlib.sha256(self.model_digest.encode())
         for step in self.steps:
             hashed.update(step.digest)
-        hashed.update(repr((self.inputs, self.held, self.outputs, self.network)).encode())
+        hashed.update(self._ends)
         return hashed.hexdigest()
+
+    @cached_property
+    def _ends(self) -> bytes:
+        """What the digest covers beside steps."""
+        return repr((self.inputs, self.held, self.outputs, self.network)).encode()
 
     @cached_property
     def cost(self) -> Cost:

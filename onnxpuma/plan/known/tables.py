@@ -7,7 +7,6 @@ therefore those of this plan, once its own are put into them.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from operator import is_
 from typing import TypeAlias
 
 from onnxpuma.graph.model import Node
@@ -69,25 +68,29 @@ class Tables:
         return found[1]
 
 
+def takes_late(step: Step) -> bool:
+    """Whether a step takes late inputs."""
+    return step.operator.late is not None and is_late(step.call, step.operator.late)
+
+
 def with_own_tables(state: State, steps: Sequence[Step]) -> list[Step]:
     """The steps with the late inputs of this plan. Those that have these already stay the same objects."""
-    return [_own(state, step) for step in steps]
+    tables: dict[tuple[str, Hashable], Operand] = {}
+    return [_own(state, step, tables) if takes_late(step) else step for step in steps]
 
 
-def _own(state: State, step: Step) -> Step:
-    if step.operator.late is None or not is_late(step.call, step.operator.late):
-        return step
-    inputs = [o if o is None or o.seen is None else _table(state, o) for o in step.call.inputs]
-    if all(map(is_, inputs, step.call.inputs)):
-        return step
-    return step.reading(inputs)
-
-
-def _table(state: State, operand: Operand) -> Operand:
-    known = state.values.held(operand.name)
-    if known is None or known.value is None or known.value is operand.value:
-        return operand
-    return altered(known.public(operand.name), seen=operand.seen)
+def _own(state: State, step: Step, tables: dict[tuple[str, Hashable], Operand]) -> Step:
+    inputs, changed = list(step.call.inputs), False
+    for place, operand in enumerate(inputs):
+        if operand is None or operand.seen is None:
+            continue
+        known = state.values.held(operand.name)
+        if known is not None and known.value is not None and known.value is not operand.value:
+            key = operand.name, operand.seen
+            if key not in tables:
+                tables[key] = altered(known.public(operand.name), seen=operand.seen)
+            inputs[place], changed = tables[key], True
+    return step.reading(inputs) if changed else step
 
 
 def _alike(one: Known | None, other: Known | None) -> bool:

@@ -7,16 +7,17 @@ the positions change. What follows from them in the clear is computed anew. If o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from onnxpuma.graph.model import Node
-from onnxpuma.plan.budget import Budget
+from onnxpuma.ops.content import content_of_node
+from onnxpuma.plan.budget import Budget, needs_as_much
 from onnxpuma.plan.known.sameness import same
 from onnxpuma.plan.known.state import State
-from onnxpuma.plan.known.tables import Tables, with_own_tables
+from onnxpuma.plan.known.tables import Tables, takes_late, with_own_tables
 from onnxpuma.plan.known.values import Known, Values
 from onnxpuma.plan.plan import Plan
 
@@ -30,8 +31,11 @@ class Whole:
     plan: Plan
     state: State
     shapes: Mapping[str, tuple[int, ...]]
-    # The nodes that read public inputs, or what follows from them in the clear.
+    # The nodes that read public inputs, or what follows from them in the clear: all that are public
+    # themselves, and one of those that planning cannot tell apart.
     nodes: Sequence[Node]
+    # The numbers of the steps that take late inputs.
+    late: Sequence[int]
     # Bytes of public values that planning computed.
     spent: int
 
@@ -39,9 +43,15 @@ class Whole:
     def of(cls, plan: Plan, state: State) -> Whole:
         """That of a finished plan. Cost: proportional to the number of nodes."""
         varying = {n for n, known in state.values.items() if known.value is not None and not known.constant}
-        nodes = [node for node in state.nodes if not varying.isdisjoint(node.reads)]
+        nodes: dict[object, Node] = {}
+        for node in state.nodes:
+            read = varying.intersection(node.reads)
+            if read:
+                kind = () if varying.issuperset(filter(None, node.outputs)) else _kind(state, node, read)
+                nodes.setdefault(kind or node.name, node)
         shapes = {name: state.values[name].shape for name in state.blueprint.inputs}
-        return cls(plan, state, shapes, nodes, state.budget.spent)
+        late = [number for number, step in enumerate(plan.steps) if takes_late(step)]
+        return cls(plan, state, shapes, list(nodes.values()), late, state.budget.spent)
 
     def again(
         self,
@@ -84,9 +94,20 @@ class Whole:
         budget.check_time()
         budget.spent = self.spent
         known_values = {**self.plan.known, **{name: _public(values, name) for name in changed}}
-        steps = tuple(with_own_tables(state, self.plan.steps))
-        plan = self.plan.taken_over(steps, known_values)
+        steps = list(self.plan.steps)
+        own = with_own_tables(state, [steps[number] for number in self.late])
+        for number, step in zip(self.late, own, strict=True):
+            steps[number] = step
+        plan = self.plan.taken_over(tuple(steps), known_values)
+        needs_as_much(plan, self.plan)
         return replace(self, plan=plan, state=replace(self.state, values=values))
+
+
+def _kind(state: State, node: Node, read: Collection[str]) -> tuple[object, ...]:
+    """Equal for nodes for which planning sees the same of the values that they read, if these are late."""
+    places = tuple((place, name) for place, name in enumerate(node.inputs) if name in read)
+    known = [None if name is None else state.values.held(name) for name in node.inputs]
+    return content_of_node(node), places, *(None if one is None else one.shape for one in known)
 
 
 def _typed_alike(before: Mapping[str, Known], values: Values) -> bool:
