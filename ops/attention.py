@@ -44,7 +44,7 @@ from onnxpuma.ops.late import LateValue
 from onnxpuma.ops.lengths import largest_score
 from onnxpuma.ops.limits import Arrays, Limit
 from onnxpuma.ops.numerators import all_powers, all_powers_cost
-from onnxpuma.ops.registry import Call, Use, Value, operator
+from onnxpuma.ops.registry import Call, Use, operator
 from onnxpuma.ops.shares import as_shares, in_one_ring
 from onnxpuma.ops.softmax import left_out, spread_limit
 from onnxpuma.ops.spread import shift_cost, truncated

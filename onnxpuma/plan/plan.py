@@ -248,9 +248,8 @@ class Plan:
     def taken_over(self, steps: tuple[Step, ...], known: Mapping[str, np.ndarray]) -> Plan:
         """The same plan with other late inputs (ops/late.py), which cost the same."""
         made = replace(self, steps=steps, known=known)
-        made.__dict__.update(
-            {name: self.__dict__[name] for name in ("cost", "_ends") if name in self.__dict__}
-        )
+        found = self.__dict__
+        made.__dict__.update({name: found[name] for name in ("cost", "_ends") if name in found})
         return made
 
     @cached_property

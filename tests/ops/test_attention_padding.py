@@ -92,9 +92,7 @@ def test_other_uses_leave_scores_out(check: Check) -> None:
         compare("Attention", two),  # two queries
         compare("Attention", feed | {"mask": mask}, is_causal=1),
         compare("Attention", feed | {"mask": masked(mask, -3.0)}, public=["mask"]),  # no mask
-        compare(
-            "Attention", feed | {"mask": masked(mask, -np.inf) + reals(1, 1, 1, 2 * BLOCK)}, public=["mask"]
-        ),
+        compare("Attention", feed | {"mask": masked(mask, -np.inf) + biases}, public=["mask"]),
     ):
         assert not late(done)
 
