@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms import Replicated, Shares, Sum3, trivial
+from onnxpuma.mpc.forms import Form, PublicWords, Replicated, Shares, Sum3, trivial
 from onnxpuma.mpc.party import Party
 from onnxpuma.ops.late import LateValue
 
@@ -33,4 +31,6 @@ def in_one_ring(a: Replicated, b: Replicated) -> tuple[Replicated, Replicated]:
 
 def as_shares(party: Party, value: LateValue, format: Format) -> Replicated:
     """A public array as the shares (value, 0, 0); a secret operand unchanged."""
-    return trivial(party.index, value, format) if isinstance(value, np.ndarray) else replicated(value)
+    if value is None or isinstance(value, (Form, PublicWords)):
+        return replicated(value)
+    return trivial(party.index, value, format)
