@@ -117,7 +117,7 @@ def _part(party: Party, call: Call, x: Shares, part: Part) -> Protocol[Replicate
         return (yield from drawn(party, rows, out, how, call.network))
     if steering.any:
         rows = narrow.times_integers(how.multipliers, how.factor)
-        rows = rows.lowered(how.factor).modulo(how.bits)
+        rows = rows.lowered(how.shift).modulo(how.bits)
         rows = rows if found is None else rows.plus_numbers(found.relative / steering.temperatures)
         rows = yield from filtered(party, rows, out, steering, call.network)
         if out is not None:

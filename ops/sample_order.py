@@ -93,9 +93,15 @@ class Ordered:
         return self.steering.top_p or self.steering.min_p
 
     @property
+    def shift(self) -> int:
+        """Fraction bits of `factors`, so many that each is 2^FRACTION or more."""
+        return FRACTION + max(0, math.ceil(math.log2(self.steering.highest)) + self.fraction - FRACTION)
+
+    @property
     def factors(self) -> np.ndarray:
-        """2^FRACTION / temperature, at the scale of the scores, (settings, 1)."""
-        return np.rint(2.0 ** (2 * FRACTION - self.fraction) / self.steering.temperatures).astype(np.int64)
+        """A unit of a score in units of 2^-FRACTION of the temperature, (settings, 1)."""
+        scale = 2.0 ** (self.shift + FRACTION - self.fraction)
+        return np.rint(scale / self.steering.temperatures).astype(np.int64)
 
 
 def drawn(
@@ -180,9 +186,9 @@ def _passing(
     if steering.top_p:
         # the weights of the scores, and the sum of those before each
         bits, pivot = weight_bits(how.count), party.next_pivot()
-        wide = yield from lift(party, see(party, apart.flat(), pivot), how.bits + FRACTION)
+        wide = yield from lift(party, see(party, apart.flat(), pivot), how.bits + how.shift)
         wide = wide.reshape(apart.shape).with_fraction(FRACTION)
-        cool = wide.times_integers(how.factors, FRACTION).lowered(FRACTION)
+        cool = wide.times_integers(how.factors, how.shift).lowered(how.shift)
         y = yield from windowed(party, cool.plus_numbers(WINDOW - _ABOVE))
         weights = yield from weights_of(party, y, bits)
         weights = weights if gone is None else weights.zeroed(gone)
@@ -199,6 +205,6 @@ def _filtered_cost(rows: int, how: Ordered) -> Cost:
         total = total + passed_cost(n, how.bits, how.bits)
     if steering.top_p:
         bits = weight_bits(how.count)
-        total = total + lift_cost(n, how.bits, how.bits + FRACTION) + windowed_cost(n, how.bits)
+        total = total + lift_cost(n, how.bits, how.bits + how.shift) + windowed_cost(n, how.bits)
         total = total + weights_of_cost(n, bits) + share_of_cost(rows, bits) + passed_cost(n, bits, how.bits)
     return total | unsigned_cost(n, how.places, how.word)

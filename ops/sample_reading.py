@@ -49,9 +49,14 @@ class Reading:
     factor: int = 0  # where there are filters, 2^factor / temperature multiplies a score first
 
     @property
+    def shift(self) -> int:
+        """Where there are filters, the bits that this product loses: FRACTION fraction bits are left."""
+        return self.factor + self.fraction - FRACTION if self.steering.any else 0
+
+    @property
     def read(self) -> Format:
         """The format in which scores are exchanged."""
-        return Format(self.bits + self.factor, self.fraction)
+        return Format(self.bits + self.shift, self.fraction)
 
     @property
     def multipliers(self) -> np.ndarray:
@@ -166,11 +171,11 @@ def _part(call: Use, rows: tuple[int, ...] | None, steered: tuple[Setting, ...] 
 
 def _above(call: Use, rows: tuple[int, ...] | None, steering: Steering) -> Reading:
     x, apart = call.given(0), _with_beside(call, rows, steering)
+    fraction = FRACTION + max(0, math.ceil(-math.log2(steering.lowest or 1.0)))
     if steering.any:
         bits = max(BITS, bits_for(apart / 2 / steering.lowest, FRACTION))
         factor = max(0, _FINER + math.ceil(math.log2(steering.highest)))
-        return Reading(steering, FRACTION, bits, factor)
-    fraction = FRACTION + max(0, math.ceil(-math.log2(steering.lowest or 1.0)))
+        return Reading(steering, max(FRACTION, min(fraction, x.fraction)), bits, factor)
     largest = apart / 2 + steering.highest * max(MOST, -LEAST)
     return Reading(steering, min(fraction, x.fraction), bits_for(largest, fraction))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from onnxpuma.tasks.plain_draw import probabilities
 IDS = 12
 SCORES = np.array([2.0, -1.3, 0.4, 3.1, 3.0, -4.0, 1.1, 0.0, -0.2, 2.5, 0.9, -2.2], np.float32)
 FAR = Network(latency=0.05)
+EDGE = 2.0**-8  # what lies this far from a threshold is on its side, in units of the temperature
 
 
 def model(ids: int = IDS, beside: np.ndarray | None = None, **wishes: Any) -> MemoryModel:
@@ -64,13 +66,31 @@ def draws(
     return np.bincount(done.outputs["y"], minlength=len(scores))
 
 
-def fits(counts: np.ndarray, expected: np.ndarray) -> bool:
+def passing(scores: np.ndarray, steering: tuple[float, ...], lower: float) -> np.ndarray:
+    """Which scores pass the filters if thresholds lie that much lower, in units of the temperature."""
+    temperature, top_k, top_p, min_p = steering
+    y = (scores.astype(np.float64) - scores.max()) / (temperature or 1e-9)
+    passes, above = y > -np.inf, y > y[:, None] + lower
+    np.fill_diagonal(above, False)
+    if 0 < top_k < len(y):
+        passes &= above.sum(1) < top_k
+    if top_p < 1:
+        weights = np.where(passes, np.exp(y), 0.0)
+        before = above @ weights
+        passes &= before < top_p * (before + (weights.sum() - before) * math.exp(lower))
+    if min_p:
+        passes &= y >= math.log(min_p) - lower
+    return passes
+
+
+def fits(counts: np.ndarray, scores: np.ndarray, steering: tuple[float, ...]) -> bool:
     """Chi-square at 1e-9: one run of this file in a million misses it by chance. Nothing is drawn that cannot
-    be."""
+    be. No score may lie where rounding decides whether it passes."""
+    assert (passing(scores, steering, EDGE) == passing(scores, steering, -EDGE)).all()
+    expected = probabilities(scores, np.array(steering))
     assert counts[expected == 0].sum() == 0
     often = expected * counts.sum() > 5
-    parts = [(counts[often], expected[often] * counts.sum())]
-    seen, due = parts[0]
+    seen, due = counts[often], expected[often] * counts.sum()
     if len(seen) < 2:
         return bool(seen.sum() >= counts.sum() - 20)
     chi = float(((seen - due) ** 2 / due).sum())
@@ -93,14 +113,13 @@ STEERINGS = [
 
 @pytest.mark.parametrize("steering", STEERINGS)
 def test_ids_are_drawn_as_in_the_clear(steering: tuple[float, ...]) -> None:
-    expected = probabilities(SCORES, np.array(steering))
-    assert fits(draws(SCORES, 3000, steering), expected)
+    assert fits(draws(SCORES, 3000, steering), SCORES, steering)
 
 
 SEVERAL = [
     [(0.6, 0, 1, 0), (2.0, 0, 1, 0), (0.0, 0, 1, 0)],  # one part, with a largest among draws
     [(0.6, 3, 1, 0), (1.5, 2, 1, 0), (1.0, 3, 0.5, 0), (0.9, 2, 0.9, 0)],  # two, with several top-k in each
-    [(0.6, 0, 0.6, 0), (1.5, 0, 0.9, 0), (0.7, 4, 1, 0.2), (1.2, 5, 1, 0.4)],
+    [(0.6, 0, 0.6, 0), (1.5, 0, 0.9, 0), (0.7, 4, 1, 0.2), (1.2, 5, 1, 0.45)],
     [(0.6, 0, 1, 0.2), (1.5, 0, 1, 0.05), (0.01, 0, 1, 0), (100.0, 0, 1, 0), (1.0, 8, 0.8, 0.1)],
 ]
 
@@ -113,7 +132,36 @@ def test_rows_of_one_run_have_settings_of_their_own(steerings: list[tuple[float,
     done = model().run({"x": x, "sampling": given}, ["y"])
     assert done.cost == done.plan.cost
     for steering, ids in zip(steerings, done.outputs["y"].reshape(len(steerings), count), strict=True):
-        assert fits(np.bincount(ids, minlength=IDS), probabilities(SCORES, np.array(steering)))
+        assert fits(np.bincount(ids, minlength=IDS), SCORES, steering)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.05, 0.7, 97.0])
+def test_scores_close_to_a_threshold(temperature: float) -> None:
+    """Just beyond what rounding may move, half of them above it and half below."""
+    close = np.where(np.arange(IDS) < IDS // 2, 1.01 * EDGE, -1.01 * EDGE)
+    least = np.where(np.arange(IDS) > 0, math.log(0.4) + close, 0.0)
+    many, one = np.array([0.0, -1.0, *[-2.0] * 9, -20.0]), np.array([0.0, -1.0, -2.0, *[-6.0] * 8, -20.0])
+    out, kept = (probabilities(y, np.array((1, 0, 1, 0)))[:2].sum() for y in (many, one))
+    out, kept = out - out * (1 - out) * 1.01 * EDGE, kept + kept * (1 - kept) * 1.01 * EDGE
+    cases = [
+        (least, (temperature, 0, 1, 0.4)),
+        (least, (temperature, 10, 1, 0.4)),
+        (least, (temperature, 10, 0.99, 0.4)),
+        (least, (temperature, 0, 0.999, 0.4)),
+        (close / 2, (temperature, IDS // 2, 1, 0)),
+        (many, (temperature, 0, out, 0)),
+        (many, (temperature, IDS - 1, out, 0)),
+        (one, (temperature, 0, kept, 0)),
+        (one, (temperature, IDS - 1, kept, 0)),
+    ]
+    count = 150
+    rows = [(temperature * y).astype(np.float32) for y, _ in cases]
+    given = np.array([(*steering, 1) for _, steering in cases], np.float32).reshape(-1)
+    done = model().run({"x": np.repeat(rows, count, axis=0), "sampling": given}, ["y"])
+    assert done.cost == done.plan.cost
+    drawn = done.outputs["y"].reshape(len(cases), count)
+    for row, (_, steering), ids in zip(rows, cases, drawn, strict=True):
+        assert fits(np.bincount(ids, minlength=IDS), row, steering)
 
 
 def test_rows_of_several_top_k_are_drawn_from_together() -> None:
@@ -129,14 +177,12 @@ def test_rows_of_several_top_k_are_drawn_from_together() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("steering", STEERINGS)
 def test_a_hundred_thousand_draws(steering: tuple[float, ...]) -> None:
-    expected = probabilities(SCORES, np.array(steering))
-    assert fits(draws(SCORES, 100_000, steering), expected)
+    assert fits(draws(SCORES, 100_000, steering), SCORES, steering)
 
 
 @pytest.mark.parametrize("steering", [(1.0, 0, 1, 0), (1.0, 3, 0.9, 0)])
 def test_by_fewer_rounds(steering: tuple[float, ...]) -> None:
-    expected = probabilities(SCORES, np.array(steering))
-    assert fits(draws(SCORES, 500, steering, network=FAR), expected)
+    assert fits(draws(SCORES, 500, steering, network=FAR), SCORES, steering)
 
 
 @pytest.mark.parametrize("far", [-8192.0, -np.inf])
@@ -155,7 +201,7 @@ def test_scores_ruled_out_for_public_reasons(steering: tuple[float, ...], far: f
     beside = np.where(np.arange(IDS) % 3 == 0, far, 0.0)
     left = np.where(beside < 0, -np.inf, SCORES)
     counts = draws(SCORES, 700, steering, beside=beside)
-    assert fits(counts, probabilities(left, np.array(steering)))
+    assert fits(counts, left, steering)
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 1.7])
@@ -189,7 +235,7 @@ def test_one_part_of_the_noise_alone_is_noticed(monkeypatch: pytest.MonkeyPatch)
         return Replicated(party.index, first, second, format)
 
     monkeypatch.setattr(sample, "gumbel", poor)
-    assert not fits(draws(SCORES, 3000, (1.0, 0, 1, 0)), probabilities(SCORES, np.array((1.0, 0, 1, 0))))
+    assert not fits(draws(SCORES, 3000, (1.0, 0, 1, 0)), SCORES, (1.0, 0, 1, 0))
 
 
 def test_a_long_row_of_a_product() -> None:
@@ -213,8 +259,8 @@ def test_a_long_row_of_a_product() -> None:
     for steering in ((1.0, 0, 1, 0), (0.0, 0, 1, 0), (1.0, 5, 1, 0), (1.0, 0, 0.5, 0.01)):
         done = held.run({"h": h, "sampling": np.array([*steering, 1], np.float32)}, ["y"])
         assert done.cost == done.plan.cost
-        expected = probabilities(h @ head, np.array(steering))
-        assert (np.take_along_axis(expected, done.outputs["y"][:, None], 1) > 0).all()
+        for row, drawn in zip(h @ head, done.outputs["y"], strict=True):
+            assert passing(row, steering, EDGE)[drawn]
     assert "Sample" in {step.operator.name for step in done.plan.steps}
 
 
