@@ -7,10 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnxpuma.check.single import Comparison, compare
+from onnxpuma.check.single import Comparison, compare, model_of, plain, typed
+from onnxpuma.mpc.replay import repertoire
+from onnxpuma.mpc.replay.rehearsal import rehearsed
+from onnxpuma.mpc.ring.native import native
 from onnxpuma.ops.attention_padding import PADDED
 from onnxpuma.ops.late import is_late
 from onnxpuma.plan.plan import Step
+from onnxpuma.roles.local.memory import MemoryModel
 from onnxpuma.standard.mask_values import LOWEST_FLOAT
 from onnxpuma.standard.padding import BLOCK
 from tests.ops.conftest import Check
@@ -109,3 +113,28 @@ def test_a_peak_that_counts_the_padding_would_be_noticed(monkeypatch: pytest.Mon
     feed["k"][:, :, : BLOCK - 1] *= 20
     done = compare("Attention", feed | {"mask": kept(2 * BLOCK, 7)})
     assert done.error > 0.01
+
+
+@pytest.mark.skipif(native() is None, reason="programs are made of the kernel's calls")
+@pytest.mark.parametrize("op", ["Attention", "RotaryEmbedding"])
+def test_one_program_serves_all_late_inputs(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is rehearsed in the second run, and right in all others."""
+    rehearsals = []
+    monkeypatch.setattr(repertoire, "rehearsed", lambda *given: rehearsals.append(1) or rehearsed(*given))
+    feeds: list[dict[str, Any]] = []
+    for number in (3, 6, 1, 0, 7):
+        if op == "Attention":
+            feeds.append(heads(2 * BLOCK) | {"mask": kept(2 * BLOCK, number)})
+        else:
+            angles = (number + 0.5) * np.array([[[1.0, 0.1, 0.01, 0.001]]])
+            tables = {"cos": np.cos(angles).astype(np.float32), "sin": np.sin(angles).astype(np.float32)}
+            feeds.append({"x": reals(1, 4, 1, 8, seed=number)} | tables)
+    model = typed(model_of(op, feeds[0]), feeds[0])
+    public = ["mask"] if op == "Attention" else ["cos", "sin"]
+    runner = MemoryModel(model, public_inputs=public, at_client=False, rewrite=False)
+    counts = []
+    for feed in feeds:
+        (got,), (want,) = runner.run(feed).outputs.values(), plain(model, feed)
+        np.testing.assert_allclose(got, want, atol=TOLERANCE)
+        counts.append(len(rehearsals))
+    assert counts == [0, 3, 3, 3, 3]
