@@ -54,7 +54,8 @@ class Step:
 
     def reading(self, inputs: Sequence[Operand | None]) -> Step:
         """The same step with other public inputs, which planning cannot tell from its own."""
-        return self._again(("refits", "digest"), call=altered(self.call, inputs=tuple(inputs)))
+        call = altered(self.call, inputs=tuple(inputs), content=self.call.content)
+        return self._again(("refits", "digest"), call=call)
 
     def _again(self, forgotten: Sequence[str], **changed: Any) -> Step:
         """The same step but for some fields, with all else that it has found of itself."""

@@ -1,8 +1,9 @@
-"""The past of a text, kept where the model runs: its tokens, and perhaps zeros in front of them.
+"""The past of a text, kept where the model runs: its tokens, and perhaps padding in front of them.
 
 A run's plan follows from its shapes. A text that is read a token at a time would have another cache length
-for each, so zeros fill the cache up in front: past and token together have a multiple of BLOCK places, and
-the mask hides the zeros. Servers learn how many tokens there are, as without zeros: the mask is public.
+for each, so copies of the first token's place fill the cache up in front: past and token together have a
+multiple of BLOCK places, and the mask hides the copies. Servers learn how many tokens there are, as without
+padding: the mask is public.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _MOVES = (
 class Cache:
     """The values of one text, or of several written together, by the input that reads them.
 
-    blocks: zeros may stand in front of them (`hides_front`).
+    blocks: padding may stand in front of them (`hides_front`).
     """
 
     def __init__(self, blocks: bool) -> None:
@@ -37,7 +38,7 @@ class Cache:
         self._blocks = blocks
         # Of each value the axis that has a place for each token; None where it has none.
         self._axes: dict[str, int | None] = {}
-        self._pads = self._tokens = 0  # of the values: zeros in front, and tokens behind them
+        self._pads = self._tokens = 0  # of the values: padding in front, and tokens behind it
 
     @property
     def kept(self) -> list[KeptValue]:
@@ -50,12 +51,13 @@ class Cache:
         return None not in self._axes.values()
 
     def pads(self, tokens: int) -> int:
-        """How many zeros stand in front of so many tokens when one more is read."""
+        """How many places of padding stand in front of so many tokens when one more is read."""
         fits = self._blocks and tokens > 0 and self.divisible
         return -(tokens + 1) % BLOCK if fits else 0
 
     def taken(self, pads: int, tokens: int) -> dict[str, KeptValue]:
-        """The first so many tokens behind `pads` zeros; values without a place for each token as they are."""
+        """The first so many tokens behind `pads` places of padding; as they are, values without a place for
+        each token."""
         if not tokens:
             return {}
         if (pads, tokens) == (self._pads, self._tokens):
@@ -69,9 +71,9 @@ class Cache:
     def grow(
         self, made: Mapping[str, KeptValue], feed: Mapping[str, Any], pads: int, tokens: int, new: int
     ) -> None:
-        """Take over what a run of `new` tokens made after `pads` zeros and `tokens` others.
+        """Take over what a run of `new` tokens made after `pads` places of padding and `tokens` others.
 
-        feed: that of the run. Raises ModelError where zeros in front are no longer known to be there.
+        feed: that of the run. Raises ModelError where the padding is no longer known to be there.
         """
         self.values |= made
         for name, value in made.items():
@@ -98,12 +100,12 @@ def _grown(before: Sequence[int] | None, after: Sequence[int], past: int, new: i
 
 
 def padded(mask: np.ndarray, pads: int) -> np.ndarray:
-    """(batch, places): the mask behind so many zeros."""
+    """(batch, places): the mask behind zeros for so many places of padding."""
     return np.pad(mask, ((0, 0), (pads, 0)))
 
 
 def hides_front(blueprint: Blueprint) -> bool:
-    """Whether zeros may stand in front of the past of this graph, where its mask is zero there as well.
+    """Whether padding may stand in front of the past of this graph, where its mask is zero.
 
     It takes positions, so they do not follow from places; mask and positions are public; and until the mask
     meets a secret value its numbers only move. A graph that counts them, to know how long the past is,

@@ -5,7 +5,7 @@
     encoder-decoder          new ids, encoder's result     -> next_token, present, then as above
 
 Only the next token is opened, or with `read_each` the token after every one that was read. The runner keeps a
-run's present and feeds it as the next run's past, perhaps without its last places, and behind zeros where a
+run's present and feeds it as the next run's past, perhaps without its last places, and behind padding where a
 single token is read (cache.py); the old past is then released. So one past is kept per text, and none after
 its end. Servers learn how many tokens each run reads and how many it continues from, by shapes and mask.
 """
@@ -172,7 +172,7 @@ class Decoder:
     def _feed(
         self, graph: str, new: list[int], suppressed: np.ndarray | None, pads: int = 0
     ) -> dict[str, Any]:
-        """pads: the zeros in front of the past."""
+        """pads: the places of padding in front of the past."""
         before = len(self._ids) if self._later is not None else 0
         total = before + len(new)
         known: dict[str, Any] = {

@@ -36,8 +36,8 @@ class Signature:
 
     inputs: dict[str, Port]
     outputs: tuple[str, ...]
-    # Its past may stand behind zeros that `attention_mask` hides, and the runner gains where a past keeps its
-    # length from run to run (tasks/cache.py).
+    # Its past may stand behind padding that `attention_mask` hides, and the runner gains where a past keeps
+    # its length from run to run (tasks/cache.py).
     blocks: bool = False
 
 
@@ -72,7 +72,7 @@ class Run:
 
 def view(value: KeptValue, skip: int, length: int, axis: int) -> KeptValue:
     """`length` entries along `axis` of a value that a run kept, from `skip` on; below zero, behind so many
-    zeros.
+    copies of the first.
 
     The runner keeps the whole, and `release` takes the whole.
     """

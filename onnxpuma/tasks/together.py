@@ -68,9 +68,9 @@ def write_together(
         while open_ones := [row for row in range(count) if not _ended(written[row], rules[row])]:
             positions = np.maximum(mask.cumsum(axis=1) - 1, 0)[:, -new.shape[1] :]
             past = mask.shape[1] - new.shape[1]
-            zeros = cache.pads(past)
-            feed: dict[str, Any] = {"input_ids": new, MASK: padded(mask, zeros), POSITIONS: positions}
-            feed |= cache.taken(zeros, past) or empty
+            pads = cache.pads(past)
+            feed: dict[str, Any] = {"input_ids": new, MASK: padded(mask, pads), POSITIONS: positions}
+            feed |= cache.taken(pads, past) or empty
             if SUPPRESSED in ports:
                 feed[SUPPRESSED] = rules[0].suppressed_at(place)
             wanted = NEXT_TOKEN
@@ -79,7 +79,7 @@ def write_together(
                 wanted, feed = drawn.output, feed | drawn.feed
             result = runner.run(Run(MODEL, feed, [wanted], list(sources.values()), cache.kept))
             made = {name: result.kept[present] for name, present in sources.items()}
-            cache.grow(made, feed, zeros, past, new.shape[1])
+            cache.grow(made, feed, pads, past, new.shape[1])
             found = result.outputs[wanted].reshape(count)
             for row in open_ones:
                 forced = rules[row].forced_end if place == rules[row].most - 1 else None

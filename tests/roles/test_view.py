@@ -1,4 +1,4 @@
-"""A part of a kept value, perhaps behind zeros: the same on shares as on arrays; the rest is refused."""
+"""A part of a kept value, perhaps behind copies of its first place: on shares as on arrays."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.sharing import held_by, opened, share
 from onnxpuma.roles.request.kept import Kept
-from onnxpuma.roles.request.view import MOST_ZEROS, WHOLE, View
+from onnxpuma.roles.request.view import MOST_COPIES, WHOLE, View
 
 SHAPE = (2, 5, 3)
 VALUE = np.arange(1.0, 31.0).reshape(SHAPE)
@@ -29,9 +29,9 @@ VIEWS = [
 
 
 @pytest.mark.parametrize(("view", "length"), VIEWS)
-def test_a_part_behind_zeros(view: View, length: int) -> None:
-    zeros = np.zeros_like(VALUE.take([0] * max(-view.skip, 0), view.axis))
-    behind = np.concatenate([zeros, VALUE], view.axis).take(
+def test_a_part_behind_copies_of_the_first_place(view: View, length: int) -> None:
+    copies = VALUE.take([0] * max(-view.skip, 0), view.axis)
+    behind = np.concatenate([copies, VALUE], view.axis).take(
         range(max(view.skip, 0), max(view.skip, 0) + length), view.axis
     )
     assert np.array_equal(view.of_array(VALUE, length), behind)
@@ -40,16 +40,16 @@ def test_a_part_behind_zeros(view: View, length: int) -> None:
 
 @pytest.mark.parametrize(("view", "length"), VIEWS)
 def test_shares_of_a_part_are_parts_of_the_shares(view: View, length: int) -> None:
-    """Each component is the same at both of its holders, and zeros in front are zeros in all three."""
+    """Each component is the same at both of its holders, and copies are copies in all three."""
     components = share(RESTING.encode(VALUE), RESTING.bits)
     parts = [view.of_shares(held_by(party, components, RESTING), length) for party in range(3)]
     for party, part in enumerate(parts):
         after: Replicated = parts[(party + 1) % 3]
         assert part.shape == view.shape(SHAPE, length)
         assert np.array_equal(part.second, after.first)
-        zeros = np.moveaxis(part.first, view.axis, 0)[: max(-view.skip, 0)]
-        assert len(zeros) == max(-view.skip, 0)
-        assert not zeros.any()
+        places = np.moveaxis(part.first, view.axis, 0)
+        for copy in places[: max(-view.skip, 0)]:
+            assert np.array_equal(copy, places[-view.skip])
     whole = opened([part.first for part in parts], RESTING.bits)
     assert np.array_equal(whole, RESTING.encode(view.of_array(VALUE, length)))
 
@@ -65,7 +65,7 @@ def test_shares_of_a_part_are_parts_of_the_shares(view: View, length: int) -> No
         (View(5, 1), 0, "takes the places 5 to 5"),
         (View(-3, 1), 3, "takes the places -3 to 0"),
         (View(-3, 1), 9, "takes the places -3 to 6"),
-        (View(-MOST_ZEROS - 1, 1), MOST_ZEROS + 3, "puts 257 zeros in front of a kept value, 256"),
+        (View(-MOST_COPIES - 1, 1), MOST_COPIES + 3, "puts 257 copies in front of a kept value, 256"),
     ],
 )
 def test_what_a_value_does_not_have_is_refused(view: View, length: int, message: str) -> None:

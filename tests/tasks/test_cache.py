@@ -32,7 +32,7 @@ MOST = 14  # tokens: past two borders of blocks
 
 
 class Plain(PlainRunner):
-    """In the clear, with zeros in front or without; records its feeds and what it holds."""
+    """In the clear, with padding in front or without; records its feeds and what it holds."""
 
     def __init__(self, blocks: bool) -> None:
         super().__init__(LLAMA)
@@ -117,7 +117,7 @@ def test_a_prompt_of_any_length(length: int) -> None:
 
 @pytest.mark.parametrize("wrong", [(), (2, 5, 8, 11), range(MOST)])
 @pytest.mark.parametrize("silent", [(), (3, 4, 5, 9, 12, 13), range(0, MOST, 2)])
-def test_drafts_read_the_cache_without_zeros(
+def test_drafts_read_the_cache_without_padding(
     want: list[int], wrong: Sequence[int], silent: Sequence[int]
 ) -> None:
     runner = Plain(True)
@@ -130,7 +130,7 @@ def test_drafts_read_the_cache_without_zeros(
     assert not runner.held
 
 
-def test_tokens_are_forgotten_from_behind_zeros(want: list[int]) -> None:
+def test_tokens_are_forgotten_from_behind_padding(want: list[int]) -> None:
     runner = Plain(True)
     decoder = causal_decoder(runner)
     following = [decoder.read(PROMPT).token]
@@ -169,7 +169,7 @@ class _Rolling(Plain):
         return Result(done.outputs, dict(zip(run.keep, self.held[-len(run.keep) :], strict=True)))
 
 
-def test_a_cache_that_loses_its_zeros_is_refused() -> None:
+def test_a_cache_that_loses_its_padding_is_refused() -> None:
     runner = _Rolling(True)
     decoder = causal_decoder(runner)
     decoder.read(PROMPT)

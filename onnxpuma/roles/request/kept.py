@@ -25,7 +25,8 @@ class Kept:
     taken: View = WHOLE  # of the value that the servers keep
 
     def view(self, skip: int, length: int, axis: int) -> Kept:
-        """`length` entries along `axis`, from `skip` on; below zero, behind so many zeros (view.py).
+        """`length` entries along `axis`, from `skip` on; below zero, behind so many copies of the first
+        one (view.py).
 
         The servers keep the whole until it is released; a request that continues this takes the part of it.
         Raises InputError for a part that the value does not have.

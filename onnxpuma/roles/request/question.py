@@ -36,7 +36,7 @@ class Question:
 
 def following(before: Question, now: Question) -> Question | None:
     """The question after these two, if each extent and each public number goes on as from `before` to `now`:
-    a text that grows by a token, perhaps behind zeros that a mask hides. None where that leads nowhere."""
+    a text that grows by a token, perhaps behind padding that a mask hides. None where that leads nowhere."""
     if before.selection != now.selection or before.shapes.keys() != now.shapes.keys():
         return None
     masks = {name: mask for name in now.public if (mask := _next_mask(before, now, name)) is not None}

@@ -52,8 +52,8 @@ class Job:
         return tuple(value.session for value in self.held.values())
 
     def taken(self, name: str) -> Replicated:
-        """This server's shares of what the input takes of its kept value. Cost: a copy where zeros are put in
-        front, else none."""
+        """This server's shares of what the input takes of its kept value. Cost: that of the copies in front
+        and the rest, or nothing where there are none."""
         view, shape = self.asked.views[name], self.asked.shapes[name]
         words = self.held[name].words
         return words if words.shape == shape and not view.skip else view.of_shares(words, shape[view.axis])
