@@ -103,7 +103,7 @@ class _Run:
         self._alike = [_alike(step) for step in plan.steps]
         self._often = {content for content, count in Counter(self._alike).items() if count >= OFTEN}
         # The words of late inputs, which equal steps share.
-        self._late: dict[tuple[object, ...], list[PublicWords]] = {}
+        self._late: dict[tuple[object, ...], Sequence[PublicWords]] = {}
         self._done = 0
         self._waiting, self._lanes = Waiting(plan), lanes_of(plan)
 
@@ -187,7 +187,7 @@ class _Run:
         if late is not None and is_late(step.call, late):
             key = step.call.content, *(id(found[place]) for place in late.places)
             if key not in self._late:
-                self._late[key] = [PublicWords(words) for words in late.words(step.call)]
+                self._late[key] = late.words(step.call)
             for place, words in zip(late.places, self._late[key], strict=True):
                 found[place] = words
         return found

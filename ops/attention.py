@@ -212,9 +212,8 @@ def _attend(
         return empty, zeros(party.index, s.scores, call.reals)
     repeated = s.heads // s.key_heads
     scores = yield from _scores(party, call, q.contiguous(), k.repeat(repeated, axis=1))
-    counts = mask.words if isinstance(mask, PublicWords) else None
-    if counts is not None:
-        scores = levelled(scores, counts)
+    if isinstance(mask, PublicWords):
+        scores = levelled(scores, mask)
     standing = left.places
     places = slice(None) if standing is None else standing
     cap = cap_of(call)
@@ -240,6 +239,6 @@ def _attend(
         beside_it,
     ]
     parts, values = yield from parallel(before)
-    if counts is not None:
-        parts = without_padding(parts, call, lengths[kept], counts)
+    if isinstance(mask, PublicWords):
+        parts = without_padding(parts, call, lengths[kept], mask)
     return (yield from context_of(party, call, parts, standing, values.repeat(repeated, axis=1), shown))

@@ -14,9 +14,8 @@ from dataclasses import replace
 import numpy as np
 
 from onnxpuma.graph.model import Node
-from onnxpuma.mpc.forms import Sum3
+from onnxpuma.mpc.forms import PublicWords, Sum3
 from onnxpuma.mpc.protocols.pivots import runs
-from onnxpuma.mpc.ring.words import Words, word_type
 from onnxpuma.ops.attention_positions import shapes_of
 from onnxpuma.ops.late import Given, Late, Shapes, is_late
 from onnxpuma.ops.numerators import Powers
@@ -52,11 +51,11 @@ def kept_keys(mask: np.ndarray) -> np.ndarray | None:
     return np.asarray(mask == 0)
 
 
-def _words(use: Use) -> Sequence[Words]:
+def _words(use: Use) -> Sequence[PublicWords]:
     """One for a key that counts, zero for padding."""
     mask = use.public(_MASK)
     assert mask is not None
-    return [np.asarray(kept_keys(mask)).astype(word_type(use.ring))]
+    return [PublicWords.of(np.asarray(kept_keys(mask)), use.ring)]
 
 
 PADDED = Late((_MASK,), _seen, _words)
@@ -67,16 +66,16 @@ def is_padded(call: Use) -> bool:
     return is_late(call, PADDED)
 
 
-def levelled(scores: Sum3, counts: Words) -> Sum3:
+def levelled(scores: Sum3, counts: PublicWords) -> Sum3:
     """The scores, (batch, heads, 1, keys), those of padding as the last of their row."""
     last = scores[..., -1:]
-    return (scores - last).times(counts.astype(scores.format.word)) + last
+    return (scores - last).times_public(counts) + last
 
 
-def without_padding(parts: Sequence[Powers], call: Call, lengths: np.ndarray, counts: Words) -> list[Powers]:
+def without_padding(
+    parts: Sequence[Powers], call: Call, lengths: np.ndarray, counts: PublicWords
+) -> list[Powers]:
     """The numerators of rows of these lengths, zero where padding is."""
-    flat, found = np.broadcast_to(counts, shapes_of(call).scores).reshape(-1), []
-    for part, (_, elements) in zip(parts, runs(lengths), strict=True):
-        here = flat[elements].astype(part.shares.format.word)
-        found.append(replace(part, shares=part.shares.times(here)))
-    return found
+    flat = counts.spread(shapes_of(call).scores)
+    pieces = zip(parts, runs(lengths), strict=True)
+    return [replace(p, shares=p.shares.times_public(flat[elements])) for p, (_, elements) in pieces]

@@ -15,7 +15,6 @@ import numpy as np
 
 from onnxpuma.graph.model import Node
 from onnxpuma.mpc.forms import PublicWords
-from onnxpuma.mpc.ring.words import Words
 from onnxpuma.ops.call import Use, Value, altered
 
 Given: TypeAlias = "Sequence[np.ndarray | None]"
@@ -36,7 +35,7 @@ class Late:
     # shapes of all inputs, None where one is absent or not known yet.
     seen: Callable[[Node, Given, Shapes], Hashable]
     # The words that the kernel gets in their places, by place.
-    words: Callable[[Use], Sequence[Words]]
+    words: Callable[[Use], Sequence[PublicWords]]
 
 
 def with_seen(use: _Use, late: Late | None) -> _Use:

@@ -12,7 +12,6 @@ from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, PublicWords, Shares, Sum3, joined, stacked, trivial
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
-from onnxpuma.mpc.ring.words import Words, from_integers
 from onnxpuma.ops.factors import factor_bits, public_scale
 from onnxpuma.ops.late import Given, Late, LateValue, Shapes
 from onnxpuma.ops.lengths import radius_of, rotated
@@ -55,10 +54,10 @@ def _seen_of_tables(node: Node, given: Given, shapes: Shapes) -> Hashable:
     return factor_bits(tables), radius_of(cosines, sines)
 
 
-def _words_of_tables(call: Use) -> Sequence[Words]:
+def _words_of_tables(call: Use) -> Sequence[PublicWords]:
     """Their integers, each (batch or 1, sequence, 1, columns)."""
     _, integers = public_scale(_public_tables(call))
-    return list(from_integers(integers[..., : _width(call) // 2], call.given(0).format.bits))
+    return [PublicWords.of(t[..., : _width(call) // 2], call.given(0).format.bits) for t in integers]
 
 
 def _size(call: Use) -> int:
@@ -150,13 +149,11 @@ def rotary(
         heads = apart(turning)
         left, right, rest = heads[first], heads[second], heads[..., width:]
         fraction = factor_bits(_public_tables(call))
-        if isinstance(cosines, PublicWords) and isinstance(sines, PublicWords):
-            c, s = cosines.words, sines.words
-        else:
-            c, s = _words_of_tables(call)
+        late = [t for t in (cosines, sines) if isinstance(t, PublicWords)]
+        c, s = late or _words_of_tables(call)
         turned = (
-            left.times(c, fraction) - right.times(s, fraction),
-            left.times(s, fraction) + right.times(c, fraction),
+            left.times_public(c, fraction) - right.times_public(s, fraction),
+            left.times_public(s, fraction) + right.times_public(c, fraction),
         )
         return [_together(call, *turned, rest.aligned(rest.fraction + fraction))]
     heads = apart(as_shares(party, x, call.reals))

@@ -60,7 +60,7 @@ CHAMBERS = {
     # An audit runs servers again, so it imports what determines their messages.
     "roles": (("request", "shared"), ("client", "owner", "server"), ("audit", "local")),
     "plan": (
-        ("noise",),
+        ("digests", "noise"),
         ("draft", "inputs", "narrow", "owner_policy", "plan", "weights"),
         ("policy_file", "streaming", "timeline", "together"),
         ("lanes",),

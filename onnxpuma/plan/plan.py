@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,6 +19,7 @@ from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.range_check import DOMAIN
 from onnxpuma.ops.registry import Call, Operand, Operator, Result, altered
 from onnxpuma.ops.spread import truncated_cost
+from onnxpuma.plan.digests import digest_of, said_of
 
 StepCourse: TypeAlias = "tuple[tuple[str, ...], tuple[str, ...], tuple[bool, ...]]"
 
@@ -97,26 +98,12 @@ class Step:
     @cached_property
     def digest(self) -> bytes:
         """A digest of all that determines the bytes that it sends."""
-        hashed = hashlib.sha256(self._said)
-        for operand in self.call.operands:
-            for array in () if operand is None else (operand.value, operand.beside):
-                if array is not None:
-                    hashed.update(repr((array.dtype.str, array.shape)).encode())
-                    hashed.update(np.ascontiguousarray(array).data)
-        return hashed.digest()
+        return digest_of(self._said, self.call)
 
     @cached_property
     def _said(self) -> bytes:
-        """What the digest covers, but for arrays."""
-        call = self.call
-        text = [repr((self.label, self.outputs, self.resolves, self.constant, sorted(call.bounds.items())))]
-        for operand in call.operands:
-            if operand is None:
-                text.append("()")
-                continue
-            words = operand.content.once("digest", partial(_said, operand))
-            text.append(f"({operand.name!r}, {words})")
-        return f"[{', '.join(text)}]".encode()
+        """What the digest covers beside arrays."""
+        return said_of(self.call, self.label, self.outputs, self.resolves, self.constant)
 
     @cached_property
     def cost(self) -> Cost:
@@ -130,12 +117,6 @@ class Step:
             if resolves:
                 after |= truncated_cost(operand)
         return total + after
-
-
-def _said(operand: Operand) -> str:
-    """What a digest says of an operand."""
-    words = (operand.form.__name__, *operand.format, *operand.resting, operand.enough)
-    return ", ".join(map(repr, (operand.shape, *words)))
 
 
 @dataclass(frozen=True)

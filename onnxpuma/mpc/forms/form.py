@@ -18,6 +18,7 @@ import numpy.typing as npt
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.forms.public import PublicWords
 from onnxpuma.mpc.ring.arrays import contiguous
 from onnxpuma.mpc.ring.noted import filled_beside
 from onnxpuma.mpc.ring.words import Words, from_integers, word_type
@@ -106,6 +107,10 @@ class Form(ABC):
     def times_integers(self: F, values: npt.ArrayLike, fraction: int = 0) -> F:
         """x * public integers that carry `fraction` fraction bits."""
         return self.times(from_integers(values, self.bits), fraction)
+
+    def times_public(self: F, public: PublicWords, fraction: int = 0) -> F:
+        """x * public words, of this ring or a larger one, that carry `fraction` fraction bits."""
+        return self.times(public.words.astype(self.format.word, copy=False), fraction)
 
     def bilinear(
         self: F, function: Callable[[Words, Words], Any], values: npt.ArrayLike, fraction: int = 0
